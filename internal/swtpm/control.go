@@ -1,0 +1,243 @@
+// Package swtpm speaks to the TPM emulator swtpm: its control protocol (swtpm's
+// manual page swtpm(8) and its header tpm_ioctl.h) and the data channel that
+// goes with it. All integers on the control socket are big-endian.
+//
+// It is the one place that knows the protocol. tpm/device uses it as a
+// transport, drtmsim to stand between QEMU and the emulator, the test bed to
+// play the parts of the firmware and the CPU.
+package swtpm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// Command is a request on the control socket.
+type Command uint32
+
+// The commands in use, by their numbers in tpm_ioctl.h.
+const (
+	CmdInit          Command = 0x02
+	CmdShutdown      Command = 0x03
+	CmdSetLocality   Command = 0x05
+	CmdHashStart     Command = 0x06
+	CmdHashData      Command = 0x07
+	CmdHashEnd       Command = 0x08
+	CmdStoreVolatile Command = 0x0a
+	CmdStop          Command = 0x0e
+	CmdSetDataFD     Command = 0x10
+)
+
+// requestSize is the length of each command's payload after its number; the
+// stream has no other framing. CmdHashData is absent: its length is in it.
+var requestSize = map[Command]int{
+	0x01: 0, 0x02: 4, 0x03: 0, 0x04: 0, 0x05: 1, 0x06: 0, 0x08: 0, 0x09: 0, 0x0a: 0,
+	0x0b: 1, 0x0c: 16, 0x0e: 0, 0x0f: 0, 0x10: 0, 0x11: 4, 0x12: 8,
+}
+
+// RequestSize is the number of payload bytes that follow the command's number,
+// or false for a command whose length can't be told from its number.
+func RequestSize(c Command) (int, bool) {
+	n, ok := requestSize[c]
+	return n, ok
+}
+
+// hashChunk is how much of an image goes to the emulator in one CmdHashData.
+const hashChunk = 2048
+
+// Control is a connection to swtpm's control socket. Its methods may be called
+// from several goroutines; each request waits for its own answer.
+type Control struct {
+	mu   sync.Mutex
+	conn *net.UnixConn
+}
+
+// DialControl connects to the control socket at path.
+func DialControl(path string) (*Control, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the TPM emulator's control socket: %w", err)
+	}
+	return &Control{conn: conn}, nil
+}
+
+// Close ends the connection. swtpm ends with it when it was told --terminate.
+func (c *Control) Close() error { return c.conn.Close() }
+
+// Transact sends a whole request, with a file descriptor's control message
+// where oob is not nil, and returns the whole answer.
+func (c *Control) Transact(msg, oob []byte) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, _, err := c.conn.WriteMsgUnix(msg, oob, nil); err != nil {
+		return nil, fmt.Errorf("send to the TPM emulator's control socket: %w", err)
+	}
+	// The longest answer is a state blob's header and a page of the blob.
+	buf := make([]byte, 64<<10)
+	n, err := c.conn.Read(buf)
+	if err != nil {
+		return nil, fmt.Errorf("read from the TPM emulator's control socket: %w", err)
+	}
+	return buf[:n], nil
+}
+
+// ResultError is what swtpm answered in place of success: a TPM result code.
+type ResultError struct {
+	Command Command
+	Result  uint32
+}
+
+func (e *ResultError) Error() string {
+	return fmt.Sprintf("the TPM emulator refused control command %#x with result %#x", uint32(e.Command), e.Result)
+}
+
+func (c *Control) do(cmd Command, payload, oob []byte) error {
+	rsp, err := c.Transact(append(binary.BigEndian.AppendUint32(nil, uint32(cmd)), payload...), oob)
+	if err != nil {
+		return err
+	}
+	if len(rsp) < 4 {
+		return fmt.Errorf("the TPM emulator answered control command %#x with %d bytes", uint32(cmd), len(rsp))
+	}
+	if rc := binary.BigEndian.Uint32(rsp); rc != 0 {
+		return &ResultError{cmd, rc}
+	}
+	return nil
+}
+
+// Init powers the TPM on: volatile state is gone, TPM_Startup is expected.
+func (c *Control) Init() error { return c.do(CmdInit, make([]byte, 4), nil) }
+
+// SetLocality chooses the locality of the commands that follow.
+func (c *Control) SetLocality(l tpm.Locality) error {
+	return c.do(CmdSetLocality, []byte{byte(l)}, nil)
+}
+
+// Launch sends the hash sequence that a CPU sends at locality 4 during a
+// dynamic launch. It must come after TPM_Startup: before it, a TPM 2.0 takes
+// the sequence for the static root's and a TPM 1.2 fails its self-test.
+// Afterwards PCR 17 is H(0 || H(image)), and PCRs 18 to 22 are zero.
+func (c *Control) Launch(image []byte) error {
+	if err := c.do(CmdHashStart, nil, nil); err != nil {
+		return err
+	}
+	for len(image) > 0 {
+		n := min(len(image), hashChunk)
+		payload := append(binary.BigEndian.AppendUint32(nil, uint32(n)), image[:n]...)
+		if err := c.do(CmdHashData, payload, nil); err != nil {
+			return err
+		}
+		image = image[n:]
+	}
+	return c.do(CmdHashEnd, nil, nil)
+}
+
+// Shutdown tells swtpm to end, in order.
+func (c *Control) Shutdown() error { return c.do(CmdShutdown, nil, nil) }
+
+// OpenData makes a data channel and hands swtpm its far end.
+func (c *Control) OpenData() (*Data, error) {
+	near, far, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer far.Close()
+	if err := c.do(CmdSetDataFD, nil, unix.UnixRights(int(far.Fd()))); err != nil {
+		near.Close()
+		return nil, err
+	}
+	conn, err := net.FileConn(near)
+	near.Close()
+	if err != nil {
+		return nil, fmt.Errorf("open the TPM emulator's data channel: %w", err)
+	}
+	return &Data{conn: conn}, nil
+}
+
+func socketPair() (near, far *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a socket pair for the TPM emulator: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "tpm data"), os.NewFile(uintptr(fds[1]), "tpm data, far end"), nil
+}
+
+// Data carries TPM commands to the emulator and its responses back.
+type Data struct {
+	mu   sync.Mutex
+	conn net.Conn
+}
+
+// NewData wraps a connection that already carries TPM commands.
+func NewData(conn net.Conn) *Data { return &Data{conn: conn} }
+
+// Close ends the channel.
+func (d *Data) Close() error { return d.conn.Close() }
+
+// Send sends one TPM command and returns its whole response.
+func (d *Data) Send(cmd []byte) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, err := d.conn.Write(cmd); err != nil {
+		return nil, fmt.Errorf("send to the TPM emulator: %w", err)
+	}
+	return ReadPacket(d.conn)
+}
+
+// maxPacket bounds what a packet may claim: TPMs take at most 4096 bytes.
+const maxPacket = 64 << 10
+
+// ReadPacket reads one TPM command or response: a ten-byte header whose second
+// field is the whole length.
+func ReadPacket(r io.Reader) ([]byte, error) {
+	var header [10]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return nil, fmt.Errorf("read a TPM packet's header: %w", err)
+	}
+	n := binary.BigEndian.Uint32(header[2:])
+	if n < 10 || n > maxPacket {
+		return nil, fmt.Errorf("a TPM packet claims %d bytes; between 10 and %d are possible", n, maxPacket)
+	}
+	packet := make([]byte, n)
+	copy(packet, header[:])
+	if _, err := io.ReadFull(r, packet[10:]); err != nil {
+		return nil, fmt.Errorf("read a TPM packet of %d bytes: %w", n, err)
+	}
+	return packet, nil
+}
+
+// TPM is an emulated TPM with both its channels: a [tpm.LocalityChannel].
+type TPM struct {
+	*Control
+	data *Data
+}
+
+// Dial connects to the control socket at path and opens a data channel. The
+// TPM must be powered on by Init unless swtpm was started with not-need-init.
+func Dial(path string) (*TPM, error) {
+	c, err := DialControl(path)
+	if err != nil {
+		return nil, err
+	}
+	d, err := c.OpenData()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &TPM{c, d}, nil
+}
+
+// Send sends one TPM command at the present locality.
+func (t *TPM) Send(cmd []byte) ([]byte, error) { return t.data.Send(cmd) }
+
+// Close ends both channels.
+func (t *TPM) Close() error { return errors.Join(t.data.Close(), t.Control.Close()) }
