@@ -1,0 +1,65 @@
+# Everything that is built lands in build/, which git ignores.
+
+PREFIX   ?= /usr
+FUZZTIME ?= 1m
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PROGRAMS    = $(notdir $(wildcard cmd/*))
+SOURCES     = $(shell find . -name '*.go' -not -path './build/*')
+
+# Static and reproducible: the same sources and the same Go give the same bytes,
+# wherever the tree lies and whether or not it is a git clone.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+
+# An ordinary user's PATH lacks the folders in which Debian keeps mke2fs and others.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# Steps of one target depend on the order in which they stand, so make -j changes nothing.
+.NOTPARALLEL:
+.PHONY: help build deps kernel check test demo fuzz fuzz-short bench install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+build: $(PROGRAMS:%=build/bin/%) ## the programs, static and stripped, in build/bin
+
+# Go itself knows what is up to date, so each program is always asked for.
+.PHONY: $(PROGRAMS:%=build/bin/%)
+$(PROGRAMS:%=build/bin/%):
+	$(GOBUILD) -o $@ ./cmd/$(@F)
+
+deps: ## install the emulators and tools that tests and demo need (apt-get)
+	@scripts/install-deps
+
+kernel: ## fetch Debian's kernel for the guests into build/kernel
+	@scripts/fetch-kernel
+
+check: ## formatting, go vet, staticcheck
+	@unformatted=$$(gofmt -l $(SOURCES)); \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+# The fuzz targets' seeds run here as plain tests. Fuzzing itself is a target of
+# its own: a run that must give the same answer twice can't look for new inputs.
+test: check deps kernel ## all checks and all tests; this is what CI runs
+	go test -timeout 30m ./...
+
+demo: deps kernel build ## a guided tour on an emulated machine; TPM=1.2 for the older family, PLAY=1 to play yourself
+	@go run ./internal/demo $(if $(TPM),-tpm=$(TPM)) $(if $(PLAY),-play)
+
+fuzz: ## each fuzz target for FUZZTIME (1m)
+	@scripts/fuzz $(FUZZTIME)
+
+fuzz-short: ## each fuzz target for 5 seconds
+	@scripts/fuzz 5s
+
+bench: ## the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+install: build ## the programs into DESTDIR/PREFIX/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAMS:%=build/bin/%) $(DESTDIR)$(PREFIX)/bin
+
+clean: ## remove build/
+	rm -rf build
