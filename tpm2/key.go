@@ -57,6 +57,28 @@ func (t *TPM) OpenKey(handle uint32, name Name) (*Key, error) {
 	return &Key{Handle: handle, Name: own.Buffer, public: *public}, nil
 }
 
+// PinnedKey is a key whose public area was noted before. Nothing is sent: a boot
+// saves a command, and loses nothing by it, because only the holder of that key's
+// private part can use a session that is salted with it.
+func PinnedKey(handle uint32, public []byte) (*Key, error) {
+	area, err := contents(ptr(gotpm.BytesAs2B[gotpm.TPMTPublic](public)))
+	if err != nil {
+		return nil, fmt.Errorf("read a key's public area: %w", err)
+	}
+	// go-tpm takes a missing size for zero.
+	if !bytes.Equal(gotpm.Marshal(area), public) {
+		return nil, fmt.Errorf("read a key's public area: %d bytes are not all of one", len(public))
+	}
+	name, err := gotpm.ObjectName(area)
+	if err != nil {
+		return nil, fmt.Errorf("compute a key's Name: %w", err)
+	}
+	return &Key{Handle: handle, Name: name.Buffer, public: *area}, nil
+}
+
+// Public is the public area (TPMT_PUBLIC), for [PinnedKey].
+func (k *Key) Public() []byte { return gotpm.Marshal(k.public) }
+
 // contents unmarshals a public area; go-tpm's own method panics on some bytes.
 func contents(b *gotpm.TPM2BPublic) (public *gotpm.TPMTPublic, err error) {
 	defer catch(&err)

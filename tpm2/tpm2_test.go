@@ -146,6 +146,36 @@ func TestStorageKeyIsFoundAgainAndItsNameChecked(t *testing.T) {
 	}
 }
 
+func TestAPinnedKeyServesWithoutBeingRead(t *testing.T) {
+	c, chip, key, values := launched(t, "image")
+	policy := &tpm2.Policy{States: []tpm2.State{state(t, values)}}
+	object, err := chip.Seal(key, policy, nil, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned, err := tpm2.PinnedKey(key.Handle, key.Public())
+	if err != nil || !bytes.Equal(pinned.Name, key.Name) {
+		t.Fatalf("pinned as %v, %v", pinned, err)
+	}
+	if _, err := chip.Unseal(pinned, object, policy, 0, nil); err != nil {
+		t.Errorf("with the pinned key: %v", err)
+	}
+	// Another TPM's key in its place: the session can't be salted for it.
+	_, _, foreign, _ := launched(t, "image")
+	wrong, err := tpm2.PinnedKey(key.Handle, foreign.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tpm2.New(c).Unseal(wrong, object, policy, 0, nil); err == nil {
+		t.Error("a session salted with another key was accepted")
+	}
+	for n := range len(key.Public()) {
+		if _, err := tpm2.PinnedKey(key.Handle, key.Public()[:n]); err == nil {
+			t.Errorf("a public area cut to %d bytes was taken", n)
+		}
+	}
+}
+
 func TestSealedToComputedValuesOpensInThatLaunchOnly(t *testing.T) {
 	c, chip, key, values := launched(t, "image")
 	secret := []byte("thirty-two bytes of a sealing key")

@@ -44,12 +44,14 @@ func StartEmulator(dir string, v tpm.Version) (*Emulator, error) {
 		return nil, fmt.Errorf("start swtpm: %w", err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		if _, err := os.Stat(e.Socket()); err == nil {
+		// The socket's file is there before anybody listens on it.
+		if c, err := swtpm.DialControl(e.Socket()); err == nil {
+			c.Close()
 			return e, nil
 		}
 		if time.Now().After(deadline) {
 			e.Stop()
-			return nil, fmt.Errorf("swtpm made no control socket: %s", e.output.Bytes())
+			return nil, fmt.Errorf("swtpm does not listen: %s", e.output.Bytes())
 		}
 	}
 }
