@@ -1,0 +1,70 @@
+package eventlog
+
+import (
+	"bytes"
+
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// signatureLocality begins the data of the informative event that says at which
+// locality the TPM was started (TCG PFP, clause 10.4.5.3).
+const signatureLocality = "StartupLocality\x00"
+
+// startLocality is the byte with which PCR 0 starts: the locality of the TPM's
+// start, or 4 where a hardware root of trust measured before it.
+func (l *Log) startLocality() byte {
+	hcrtm := byte(0)
+	for i := range l.Events {
+		e := &l.Events[i]
+		if e.PCR != 0 {
+			continue
+		}
+		if e.Type == NoAction && len(e.Data) == len(signatureLocality)+1 && bytes.HasPrefix(e.Data, []byte(signatureLocality)) {
+			return e.Data[len(e.Data)-1]
+		}
+		if e.Type == EFIHCRTMEvent {
+			hcrtm = 4
+		}
+	}
+	return hcrtm
+}
+
+// Replay computes what the PCRs hold if the log is true: one bank for each
+// declared algorithm that can be computed here, with all PCRs set. launched says
+// whether PCRs 17 to 22 start as a dynamic launch leaves them, as zeros, or as
+// ones. An event that lacks a bank's digest leaves that bank as it was.
+func (l *Log) Replay(launched bool) tpm.Banks {
+	algs := l.available()
+	banks := make(tpm.Banks, len(algs))
+	locality := l.startLocality()
+	for n, alg := range algs {
+		bank := &banks[n]
+		bank.Alg = alg
+		size := alg.Size()
+		values := make([]byte, tpm.NumPCRs*size)
+		for p := range tpm.PCR(tpm.NumPCRs) {
+			v := values[int(p)*size : (int(p)+1)*size : (int(p)+1)*size]
+			if p.Dynamic() && !launched {
+				for i := range v {
+					v[i] = 0xff
+				}
+			}
+			bank.Values[p] = v
+		}
+		bank.Values[0][size-1] = locality
+		h := alg.New()
+		for i := range l.Events {
+			e := &l.Events[i]
+			d := tpm.Find(e.Digests, alg)
+			if d == nil || !e.Extended() {
+				continue
+			}
+			v := bank.Values[e.PCR]
+			h.Reset()
+			h.Write(v)
+			h.Write(d)
+			h.Sum(v[:0])
+		}
+	}
+	return banks
+}
