@@ -104,11 +104,11 @@ func (r *Requests) fill(n int) error {
 	var oob [256]byte
 	for len(r.buf) < n {
 		got, goob, _, _, err := r.conn.ReadMsgUnix(piece[:], oob[:])
-		r.buf = append(r.buf, piece[:got]...)
-		if ferr := r.take(oob[:goob]); ferr != nil {
-			return ferr
-		}
 		if err != nil {
+			return err
+		}
+		r.buf = append(r.buf, piece[:got]...)
+		if err := r.take(oob[:goob]); err != nil {
 			return err
 		}
 		if got == 0 {

@@ -17,6 +17,12 @@ import (
 // pair is a client's end and the reader of its requests.
 func pair(t *testing.T) (client *net.UnixConn, requests *swtpm.Requests) {
 	t.Helper()
+	client, server := connections(t)
+	return client, swtpm.NewRequests(server)
+}
+
+func connections(t *testing.T) (client, server *net.UnixConn) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func pair(t *testing.T) (client *net.UnixConn, requests *swtpm.Requests) {
 		conns[i] = c.(*net.UnixConn)
 		t.Cleanup(func() { c.Close() })
 	}
-	return conns[0], swtpm.NewRequests(conns[1])
+	return conns[0], conns[1]
 }
 
 // stream is what QEMU sends at its start: note the four bytes of payload behind
@@ -102,6 +108,21 @@ func TestRequestThatBreaksOffIsAnError(t *testing.T) {
 		if _, err := requests.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("after %x: %v", sent, err)
 		}
+	}
+}
+
+// Whoever serves requests ends the wait for the next one by closing.
+func TestCloseEndsTheWait(t *testing.T) {
+	client, server := connections(t)
+	defer client.Close()
+	done := make(chan error)
+	go func() {
+		_, err := swtpm.NewRequests(server).Next()
+		done <- err
+	}()
+	server.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("it ended with: %v", err)
 	}
 }
 
