@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/internal/handover"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// simulator is the emulated platform: it knows what to launch and remembers how
+// often it did.
+type simulator struct {
+	config
+	progress   io.Writer
+	handover   *os.File // nil where none was asked for
+	generation uint32
+}
+
+// newSimulator checks what can be checked before QEMU comes: a file that can't
+// be launched is better named now than after the guest's start.
+func newSimulator(c config, progress io.Writer) (*simulator, error) {
+	s := &simulator{config: c, progress: progress}
+	if !c.noLaunch {
+		l, err := s.files()
+		if err != nil {
+			return nil, err
+		}
+		l.Version, l.Algs = tpm.V20, []tpm.Alg{tpm.SHA256}
+		if _, err := l.Measurements(); err != nil {
+			return nil, fmt.Errorf("these files can't be launched: %w", err)
+		}
+	}
+	if c.handover == "" {
+		return s, nil
+	}
+	f, err := handover.Create(c.handover, c.size)
+	if err != nil {
+		return nil, err
+	}
+	s.handover = f
+	if err := s.forget(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *simulator) close() {
+	if s.handover != nil {
+		s.handover.Close()
+	}
+}
+
+func (s *simulator) say(format string, args ...any) {
+	fmt.Fprintf(s.progress, "drtmsim: "+format+"\n", args...)
+}
+
+// files reads what will be launched. It is read for each launch, so a file that
+// changed makes another launch, as it would on a machine.
+func (s *simulator) files() (drtm.LinuxLaunch, error) {
+	l := drtm.LinuxLaunch{Platform: s.platform, CommandLine: s.commandLine, Loader: builtinLoader(s.platform)}
+	var err error
+	read := func(what, path string) []byte {
+		b, e := os.ReadFile(path)
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("read the %s to launch: %w", what, e))
+		}
+		return b
+	}
+	if s.loader != "" {
+		l.Loader = read("loader", s.loader)
+	}
+	l.Kernel = read("kernel", s.kernel)
+	if s.initrdGiven {
+		l.Initrd = read("initramfs", s.initrd)
+	}
+	return l, err
+}
+
+// forget hands over that there is no launch: the TPM was reset, and the last
+// launch's log must not outlive it.
+func (s *simulator) forget() error {
+	return s.handOver(handover.Handover{})
+}
+
+func (s *simulator) handOver(h handover.Handover) error {
+	if s.handover == nil {
+		return nil
+	}
+	s.generation++
+	h.Generation = s.generation
+	return handover.Write(s.handover, s.size, h)
+}
+
+// emulator is what a launch needs of swtpm.
+type emulator interface {
+	SetLocality(tpm.Locality) error
+	Launch(image []byte) error
+}
+
+// launch performs a dynamic launch on a TPM that the firmware has just started,
+// checks that the TPM now holds what the log says, and hands the log over. The
+// locality is afterwards the one that QEMU had chosen.
+func (s *simulator) launch(ctl emulator, t measurer, v tpm.Version, back tpm.Locality) error {
+	l, err := s.files()
+	if err != nil {
+		return err
+	}
+	l.Version = v
+	if l.Algs, err = t.banks(); err != nil {
+		return fmt.Errorf("ask the TPM for its banks: %w", err)
+	}
+	ms, err := l.Measurements()
+	if err != nil {
+		return fmt.Errorf("compute what the launch measures: %w", err)
+	}
+	if err := ctl.Launch(l.LaunchData()); err != nil {
+		return fmt.Errorf("send the CPU's hash sequence: %w", err)
+	}
+	if err := extendAll(ctl, t, ms); err != nil {
+		return err
+	}
+	if err := ctl.SetLocality(back); err != nil {
+		return fmt.Errorf("give the TPM back its locality %d: %w", back, err)
+	}
+	if err := confirm(t, l.Algs, ms); err != nil {
+		return err
+	}
+	log, err := drtm.BuildLog(s.platform, v, l.Algs, ms)
+	if err != nil {
+		return fmt.Errorf("write the launch's log: %w", err)
+	}
+	b, err := log.AppendTo(nil)
+	if err != nil {
+		return fmt.Errorf("write the launch's log: %w", err)
+	}
+	if err := s.handOver(handover.Handover{Platform: s.platform, Log: b}); err != nil {
+		return err
+	}
+	s.say("launched: %s, %s, banks %s, %d measurements", s.platform, v, names(l.Algs), len(log.Events))
+	return nil
+}
+
+// extendAll makes the measurements that the CPU did not make itself, each at
+// the locality of the code that makes it.
+func extendAll(ctl emulator, t measurer, ms []drtm.Measurement) error {
+	at := tpm.Locality(0xff)
+	for _, m := range ms {
+		if m.ByCPU() || !m.Extended() {
+			continue
+		}
+		if m.Locality != at {
+			if err := ctl.SetLocality(m.Locality); err != nil {
+				return fmt.Errorf("choose locality %d: %w", m.Locality, err)
+			}
+			at = m.Locality
+		}
+		if err := t.extend(m.PCR, m.Digests); err != nil {
+			return fmt.Errorf("measure the %s into PCR %d: %w", m.Role, m.PCR, err)
+		}
+	}
+	return nil
+}
+
+// confirm compares the TPM with the prediction, so that a log that is not true
+// never reaches a guest.
+func confirm(t measurer, algs []tpm.Alg, ms []drtm.Measurement) error {
+	want, err := drtm.Predict(algs, ms)
+	if err != nil {
+		return err
+	}
+	set := tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
+	got, err := t.read(set)
+	if err != nil {
+		return fmt.Errorf("read what the launch left in the TPM: %w", err)
+	}
+	for _, a := range algs {
+		for p := range set.All() {
+			if w, g := want.Value(a, p), got.Value(a, p); !w.Equal(g) {
+				return fmt.Errorf("after the launch PCR %d of the %s bank is %s, where %s was to be expected", p, a, g, w)
+			}
+		}
+	}
+	return nil
+}
+
+func names(algs []tpm.Alg) string {
+	var l []string
+	for _, a := range algs {
+		l = append(l, a.String())
+	}
+	return strings.Join(l, ", ")
+}
