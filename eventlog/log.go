@@ -85,16 +85,8 @@ func (l *Log) Full() bool {
 	return len(l.tail) < size
 }
 
-// algs lists the declared banks that can be computed here.
-func (l *Log) available() []tpm.Alg {
-	var list []tpm.Alg
-	for _, a := range l.Algs {
-		if a.Alg.Available() && int(a.Size) == a.Alg.Size() {
-			list = append(list, a.Alg)
-		}
-	}
-	return list
-}
+// available reports whether the bank's digests can be computed here.
+func (a AlgSize) available() bool { return a.Alg.Available() && int(a.Size) == a.Alg.Size() }
 
 // SyntaxError says where and why a log can't be read on.
 type SyntaxError struct {

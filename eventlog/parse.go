@@ -40,7 +40,7 @@ const (
 // Memory that was never written follows most logs; zeros, or ones, up to the end
 // are no events and no error.
 func Parse(b []byte) (*Log, error) {
-	p := &parser{b: b, log: &Log{Format: TCG12, Algs: []AlgSize{{tpm.SHA1, 20}}}}
+	p := &parser{b: b, log: &Log{Format: TCG12}}
 	if err := p.header(); err != nil {
 		p.log.Truncated, p.log.tail = true, b
 		return p.log, err
@@ -64,6 +64,9 @@ type parser struct {
 	end     int
 	log     *Log
 	digests []tpm.TaggedDigest // backing for the events' lists
+	// written is where the last byte ends that is not zero, or not 0xff: memory
+	// that was never written holds the one or the other.
+	written [2]int
 }
 
 func (p *parser) fail(format string, args ...any) *SyntaxError {
@@ -102,7 +105,11 @@ func (p *parser) header() error {
 
 // begin sets the first event's place and makes room for the usual number of events.
 func (p *parser) begin(off int) error {
+	if p.log.Algs == nil {
+		p.log.Algs = []AlgSize{{tpm.SHA1, 20}}
+	}
 	p.off = off
+	p.written = [2]int{trim(p.b[:p.end], 0), trim(p.b[:p.end], 0xff)}
 	p.log.head = p.b[:off]
 	// A record has 38 bytes at least, and most have far more; what a log claims of
 	// itself is not asked.
@@ -114,7 +121,7 @@ func (p *parser) begin(off int) error {
 
 // agile reads a "Spec ID Event03" header (TCG PFP, clause 10.4.5.1).
 func (p *parser) agile(data []byte, next int) error {
-	p.log.Format, p.log.Algs = CryptoAgile, nil
+	p.log.Format = CryptoAgile
 	if len(data) < specFixed+4 {
 		return p.fail("the Spec ID event ends before its list of algorithms")
 	}
@@ -219,18 +226,16 @@ func (l *Log) size(a tpm.Alg, n int) (int, bool) {
 
 // done reports whether no event follows: the log's end, or unwritten memory up to it.
 func (p *parser) done() bool {
-	rest := p.b[p.off:p.end]
-	if len(rest) == 0 {
-		return true
+	return p.off >= p.written[0] || p.off >= p.written[1]
+}
+
+// trim returns the length of b without the fill bytes at its end.
+func trim(b []byte, fill byte) int {
+	n := len(b)
+	for n > 0 && b[n-1] == fill {
+		n--
 	}
-	// The whole rest is looked at only where it begins like unwritten memory.
-	n := min(len(rest), 12)
-	for _, fill := range []byte{0, 0xff} {
-		if bytes.Count(rest[:n], []byte{fill}) == n && bytes.Count(rest, []byte{fill}) == len(rest) {
-			return true
-		}
-	}
-	return false
+	return n
 }
 
 // event reads one record.

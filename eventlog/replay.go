@@ -34,14 +34,24 @@ func (l *Log) startLocality() byte {
 // whether PCRs 17 to 22 start as a dynamic launch leaves them, as zeros, or as
 // ones. An event that lacks a bank's digest leaves that bank as it was.
 func (l *Log) Replay(launched bool) tpm.Banks {
-	algs := l.available()
-	banks := make(tpm.Banks, len(algs))
+	count, total := 0, 0
+	for _, a := range l.Algs {
+		if a.available() {
+			count, total = count+1, total+int(a.Size)
+		}
+	}
+	banks := make(tpm.Banks, 0, count)
+	all := make([]byte, tpm.NumPCRs*total)
 	locality := l.startLocality()
-	for n, alg := range algs {
-		bank := &banks[n]
-		bank.Alg = alg
-		size := alg.Size()
-		values := make([]byte, tpm.NumPCRs*size)
+	for _, a := range l.Algs {
+		if !a.available() {
+			continue
+		}
+		alg, size := a.Alg, int(a.Size)
+		banks = append(banks, tpm.Bank{Alg: alg})
+		bank := &banks[len(banks)-1]
+		values := all[:tpm.NumPCRs*size]
+		all = all[len(values):]
 		for p := range tpm.PCR(tpm.NumPCRs) {
 			v := values[int(p)*size : (int(p)+1)*size : (int(p)+1)*size]
 			if p.Dynamic() && !launched {
