@@ -106,6 +106,10 @@ func stateOf(t *testing.T, v tpm.Version, image string) seal.State {
 			t.Fatal(err)
 		}
 	}
+	s.Measured = []seal.Measurement{
+		{Name: "launched image", PCR: 17, Digests: tpm.SumAll(s.Values.Algs(), []byte(image))},
+		{Name: "data", PCR: 18, Digests: tpm.SumAll(s.Values.Algs(), []byte("data"))},
+	}
 	return s
 }
 

@@ -11,8 +11,11 @@ import (
 // Kind is what was entrusted.
 type Kind uint8
 
-// KindText is a sentence, in UTF-8.
-const KindText Kind = 1
+// The kinds.
+const (
+	KindText       Kind = 1 // a sentence that the owner recognises, in UTF-8
+	KindCredential Kind = 2 // what the TPM demands for moving the counter
+)
 
 // MediumID names one medium; it is random.
 type MediumID [16]byte
@@ -111,7 +114,7 @@ func parseBody(r *reader) (*Record, error) {
 	if rec.Version != tpm.V12 && rec.Version != tpm.V20 {
 		return nil, fmt.Errorf("it names an %s", rec.Version)
 	}
-	if rec.Kind = Kind(r.u8()); rec.Kind != KindText {
+	if rec.Kind = Kind(r.u8()); rec.Kind != KindText && rec.Kind != KindCredential {
 		return nil, fmt.Errorf("it holds a secret of unknown kind %d", rec.Kind)
 	}
 	flags := r.u8()

@@ -17,9 +17,18 @@ type State struct {
 	PCRs tpm.PCRs
 	// Values holds their values in each bank that counts.
 	Values tpm.Banks
-	// Log is the event log that leads to these values, to explain a difference
-	// by. It may be empty.
-	Log []byte
+	// Measured are the measurements that lead to these values, in their order, to
+	// explain a difference by. It may be empty.
+	Measured []Measurement
+}
+
+// Measurement is what one step of an approved boot measured. Its name was given
+// when the state was approved, so unlike the text in an event log it can be
+// believed once the record has opened.
+type Measurement struct {
+	Name    string
+	PCR     tpm.PCR
+	Digests []tpm.TaggedDigest // one for each bank of the state, in their order
 }
 
 // Match reports whether the values read from a TPM are those of the state, in
@@ -70,6 +79,13 @@ func (s *State) check() error {
 			}
 		}
 	}
+	for _, m := range s.Measured {
+		for i := range s.Values {
+			if alg := s.Values[i].Alg; len(tpm.Find(m.Digests, alg)) != alg.Size() {
+				return fmt.Errorf("boot state %q: the measurement of the %s has no %s digest", s.Label, m.Name, alg)
+			}
+		}
+	}
 	return nil
 }
 
@@ -83,7 +99,14 @@ func (s *State) write(w *writer) {
 			w.raw(s.Values[i].Values[p])
 		}
 	}
-	w.counted32(s.Log)
+	w.u16(uint16(len(s.Measured)))
+	for _, m := range s.Measured {
+		w.counted16([]byte(m.Name))
+		w.u8(uint8(m.PCR))
+		for i := range s.Values {
+			w.raw(tpm.Find(m.Digests, s.Values[i].Alg))
+		}
+	}
 }
 
 func (s *State) read(r *reader) {
@@ -104,5 +127,12 @@ func (s *State) read(r *reader) {
 		}
 		s.Values = append(s.Values, b)
 	}
-	s.Log = r.counted32()
+	for n := r.u16(); n > 0 && r.err == nil; n-- {
+		m := Measurement{Name: string(r.counted16()), PCR: tpm.PCR(r.u8())}
+		for i := range s.Values {
+			alg := s.Values[i].Alg
+			m.Digests = append(m.Digests, tpm.TaggedDigest{Alg: alg, Digest: r.raw(alg.Size())})
+		}
+		s.Measured = append(s.Measured, m)
+	}
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/antievilmaid/aem/tpm"
 )
 
-// maxRecord bounds what is read of a file: the largest record has eight states
-// with a log of 64 KiB each.
+// maxRecord bounds what is read of a file. A record has a few kilobytes.
 const maxRecord = 1 << 20
 
 const (

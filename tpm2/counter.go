@@ -60,6 +60,12 @@ func (t *TPM) MakeCounter(ownerAuth []byte) (*Counter, error) {
 	return t.FindCounter(index)
 }
 
+// HasCounters reports whether any index of ours is defined.
+func (t *TPM) HasCounters() (bool, error) {
+	used, err := t.handles(counterFirst, counterLast)
+	return len(used) > 0, err
+}
+
 // FindCounter looks a counter up and refuses an index of another kind
 // ([ErrNoCounter]): an attacker who may define indices could put an ordinary
 // one in its place, to which any value can be written.
