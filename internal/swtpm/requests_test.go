@@ -111,6 +111,20 @@ func TestRequestThatBreaksOffIsAnError(t *testing.T) {
 	}
 }
 
+// Padding that has arrived excuses no more zeros.
+func TestPaddingIsNotCountedTwice(t *testing.T) {
+	client, requests := pair(t)
+	client.Write([]byte{0, 0, 0, 5, 0, 0, 0, 0})
+	if _, err := requests.Next(); err != nil {
+		t.Fatal(err)
+	}
+	client.Write([]byte{0, 0, 0})
+	client.Close()
+	if _, err := requests.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("three bytes of a request were dropped: %v", err)
+	}
+}
+
 // Whoever serves requests ends the wait for the next one by closing.
 func TestCloseEndsTheWait(t *testing.T) {
 	client, server := connections(t)
