@@ -137,6 +137,15 @@ func TestTheCPUsPartOnATPM12(t *testing.T) {
 	}
 }
 
+// There, the PCR also gets the identity of the firmware's module as it is, and
+// not a hash of it.
+func TestTheFirmwaresIdentityOnATPM12(t *testing.T) {
+	m := measurements(t, launch(drtm.TXT, tpm.V12))[2]
+	if m.Role != drtm.RoleBIOSACM || len(m.Data) != 20 || !m.Digests[0].Digest.Equal(m.Data) {
+		t.Errorf("%s: %x is measured as %s", m.Role, m.Data, m.Digests[0].Digest)
+	}
+}
+
 func TestLaunchesThatCannotBe(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*drtm.LinuxLaunch)
