@@ -27,7 +27,6 @@ type session struct {
 	// that none falls into the middle of a launch.
 	mu       sync.Mutex
 	locality tpm.Locality // as QEMU chose it
-	armed    bool         // the TPM was powered on and has not been launched since
 
 	channel sync.WaitGroup // the running data channel
 	stop    func()         // ends it
@@ -99,7 +98,6 @@ func (s *session) request(ctx context.Context, fail cause, q swtpm.Request) ([]b
 	case swtpm.CmdSetLocality:
 		s.locality = tpm.Locality(q.Payload[0])
 	case swtpm.CmdInit:
-		s.armed = true
 		if err := s.sim.forget(); err != nil {
 			return nil, err
 		}
@@ -135,6 +133,10 @@ func (s *session) openChannel(ctx context.Context, fail cause, end *os.File) ([]
 	})
 	s.channel.Go(func() {
 		defer stop()
+		// Closed for certain when the session ends: swtpm refuses the next
+		// session's data channel while it has this one.
+		defer near.Close()
+		defer far.Close()
 		if err := s.commands(near, far); err != nil {
 			fail(err)
 		}
@@ -172,14 +174,11 @@ func (s *session) commands(near net.Conn, far *swtpm.Data) error {
 	}
 }
 
-// started launches, once for each time that the TPM is powered on.
+// started launches. That happens once for each time that the TPM is powered on:
+// a TPM that has been started refuses to be started again.
 func (s *session) started(far *swtpm.Data, v tpm.Version) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.armed {
-		return nil
-	}
-	s.armed = false
 	if s.sim.noLaunch {
 		s.sim.say("not launched, as asked: %s", v)
 		return nil
