@@ -19,7 +19,8 @@ var ErrUnexplained = errors.New("the log of the good launch can't be recomputed 
 //
 // It covers Linux launches. Whether a machine's loader measures files as
 // [LinuxLaunch] does is learned by rebasing first onto the files that booted:
-// the result must be the good log itself.
+// the result must replay to the same PCRs. A launch event in which the module
+// logged the PCR's value is mended, so that Replay of the result is right.
 func Rebase(good *eventlog.Log, kernel, initrd []byte, commandLine string) (*eventlog.Log, error) {
 	if good == nil || len(good.Events) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrUnexplained)
@@ -41,8 +42,8 @@ func Rebase(good *eventlog.Log, kernel, initrd []byte, commandLine string) (*eve
 	if err := rebaseable(good, roles, initrd != nil); err != nil {
 		return nil, err
 	}
-	next := *good
-	next.Events = slices.Clone(good.Events)
+	next := *withoutLoggedResult(good)
+	next.Events = slices.Clone(next.Events)
 	for i, r := range roles {
 		if c, ok := content[r]; ok {
 			if err := rehash(&next.Events[i], c); err != nil {

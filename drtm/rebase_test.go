@@ -62,6 +62,22 @@ func TestRebaseOntoOtherFilesIsTheirLaunch(t *testing.T) {
 	})
 }
 
+// The fault of some older modules must not find its way into what is sealed to.
+func TestRebaseMendsALaunchEventThatHoldsTheResult(t *testing.T) {
+	l := launch(drtm.TXT, tpm.V20)
+	good := written(t, l)
+	for i, d := range good.Events[0].Digests {
+		good.Events[0].Digests[i].Digest = d.Alg.Sum(make([]byte, d.Alg.Size()), d.Digest)
+	}
+	next, err := drtm.Rebase(good, l.Kernel, l.Initrd, l.CommandLine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(values(predict(t, l)), values(next.Replay(true))); diff != "" {
+		t.Errorf("the PCRs are others (-launch +rebased)\n%s", diff)
+	}
+}
+
 // A bank that the launched code could not hash into holds a placeholder, and
 // will hold it next time, too.
 func TestRebaseKeepsPlaceholders(t *testing.T) {
