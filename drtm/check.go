@@ -163,6 +163,11 @@ func firstCode(log *eventlog.Log) int {
 	})
 }
 
+// Replay computes what the PCRs hold after the launch if its log is true. It
+// differs from the log's own Replay for logs of Intel's older modules, whose
+// launch event holds the PCR's value in place of the digest.
+func Replay(log *eventlog.Log) tpm.Banks { return withoutLoggedResult(log).Replay(true) }
+
 // isLoggedResult recognises a fault of some of Intel's older modules: as the
 // launch event's digest they log what PCR 17 held after it.
 func isLoggedResult(e *eventlog.Event, d tpm.TaggedDigest) bool {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/tpm"
@@ -165,6 +167,14 @@ func TestALaunchEventThatHoldsTheResult(t *testing.T) {
 	}
 	if got := drtm.Check(log, predict(t, l)); got.State != drtm.Verified {
 		t.Errorf("%s: %s", got.State, got.Reason)
+	}
+	if diff := cmp.Diff(values(predict(t, l)), values(drtm.Replay(log))); diff != "" {
+		t.Errorf("the replay is another one (-launch +replay)\n%s", diff)
+	}
+	// Where the log is as it should be, nothing is mended.
+	log = written(t, l)
+	if diff := cmp.Diff(values(log.Replay(true)), values(drtm.Replay(log))); diff != "" {
+		t.Errorf("(-log +launch)\n%s", diff)
 	}
 }
 

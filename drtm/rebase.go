@@ -19,8 +19,7 @@ var ErrUnexplained = errors.New("the log of the good launch can't be recomputed 
 //
 // It covers Linux launches. Whether a machine's loader measures files as
 // [LinuxLaunch] does is learned by rebasing first onto the files that booted:
-// the result must replay to the same PCRs. A launch event in which the module
-// logged the PCR's value is mended, so that Replay of the result is right.
+// the result must replay to the same PCRs.
 func Rebase(good *eventlog.Log, kernel, initrd []byte, commandLine string) (*eventlog.Log, error) {
 	if good == nil || len(good.Events) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrUnexplained)
