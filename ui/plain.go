@@ -1,0 +1,169 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// plain prints pages as lines of text, for a terminal that can do no more. No
+// escape sequence is written.
+type plain struct {
+	in  io.Reader
+	out io.Writer
+}
+
+// NewPlain returns a screen of lines of text.
+func NewPlain(in io.Reader, out io.Writer) Screen { return &plain{in, out} }
+
+// plainWidth is the width of the lines.
+const plainWidth = 76
+
+func (p *plain) print(pg *page) error {
+	mark := "="
+	if pg.alarm {
+		mark = "!"
+	}
+	rule := strings.Repeat(mark, plainWidth)
+	lines := append([]string{"", rule, strings.TrimRight(center(pg.title, plainWidth), " "), rule, ""}, pg.body(plainWidth, time.Now())...)
+	lines = append(append(lines, ""), pg.keys...)
+	var b bytes.Buffer
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%s\r\n", strings.TrimRight(l, " "))
+	}
+	_, err := p.out.Write(b.Bytes())
+	clear(b.Bytes())
+	return err
+}
+
+// show prints a page and reads lines until one of them is an answer.
+func (p *plain) show(ctx context.Context, pg *page) (*sheet, error) {
+	s := &sheet{page: pg}
+	if f, ok := p.in.(*os.File); ok {
+		dropTypeAhead(f)
+	}
+	if err := p.print(pg); err != nil {
+		return nil, fmt.Errorf("print %q: %w", pg.title, err)
+	}
+	prompt := pg.prompt
+	if prompt == "" {
+		prompt = "> "
+	}
+	for !s.done {
+		if s.note != "" {
+			fmt.Fprintf(p.out, "%s\r\n", s.note)
+		}
+		if _, err := io.WriteString(p.out, prompt); err != nil {
+			return nil, fmt.Errorf("print %q: %w", pg.title, err)
+		}
+		line, err := p.readLine(ctx, pg.maxLen, pg.secret)
+		if errors.Is(err, errTooLong) {
+			s.note = fmt.Sprintf("That is too long; %d bytes are possible.", pg.maxLen)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the answer to %q: %w", pg.title, err)
+		}
+		s.typed = line
+		s.press(keyEnter)
+	}
+	return s, nil
+}
+
+// errTooLong refuses a line as a whole: half of an answer is none.
+var errTooLong = errors.New("the line is too long")
+
+// readLine reads one line of at most limit bytes, without echo where it is a secret.
+func (p *plain) readLine(ctx context.Context, limit int, secret bool) ([]byte, error) {
+	if f, ok := p.in.(*os.File); ok && secret && term.IsTerminal(int(f.Fd())) {
+		restore, err := noEcho(int(f.Fd()))
+		if err != nil {
+			return nil, err
+		}
+		defer restore()
+		defer io.WriteString(p.out, "\r\n")
+	}
+	line := make([]byte, 0, limit)
+	long := false
+	var one [1]byte
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n, err := p.in.Read(one[:])
+		switch {
+		case n == 1 && (one[0] == '\n' || one[0] == '\r'):
+			if long {
+				clear(line)
+				return nil, errTooLong
+			}
+			return line, nil
+		case n == 1 && len(line) < limit:
+			line = append(line, one[0])
+		case n == 1:
+			long = true
+		case errors.Is(err, io.EOF):
+			clear(line)
+			return nil, ErrNoAnswer // never an empty answer, which would be a yes
+		case err != nil:
+			clear(line)
+			return nil, err
+		}
+	}
+}
+
+// noEcho switches a terminal's echo off and returns what switches it on again.
+func noEcho(fd int) (restore func(), err error) {
+	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, fmt.Errorf("switch the terminal's echo off: %w", err)
+	}
+	quiet := *old
+	quiet.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &quiet); err != nil {
+		return nil, fmt.Errorf("switch the terminal's echo off: %w", err)
+	}
+	return func() { unix.IoctlSetTermios(fd, unix.TCSETS, old) }, nil
+}
+
+func (p *plain) decide(ctx context.Context, pg *page) (Answer, error) {
+	s, err := p.show(ctx, pg)
+	if err != nil {
+		return Rejected, err
+	}
+	return s.answer, nil
+}
+
+func (p *plain) ShowProof(ctx context.Context, v Proof) (Answer, error) {
+	return p.decide(ctx, proofPage(&v))
+}
+
+func (p *plain) ShowRefusal(ctx context.Context, v Refusal) (Answer, error) {
+	return p.decide(ctx, refusalPage(&v))
+}
+
+func (p *plain) ShowNotice(ctx context.Context, v Notice) error {
+	_, err := p.decide(ctx, noticePage(&v))
+	return err
+}
+
+func (p *plain) Ask(ctx context.Context, q Question) ([]byte, error) {
+	s, err := p.show(ctx, questionPage(&q))
+	if err != nil {
+		return nil, err
+	}
+	return s.typed, nil
+}
+
+func (p *plain) Progress(text string) { fmt.Fprintf(p.out, "%s\r\n", clean([]byte(text))) }
+
+// Close has nothing to clear: lines of text scroll.
+func (p *plain) Close() error { return nil }
