@@ -159,7 +159,7 @@ func TestTheLocalityIsGivenBack(t *testing.T) {
 				q.firmware(v)
 				digests := tpm.SumAll(q.pcrs(v).Algs(), []byte("guest"))
 				for p, ok := range allowed {
-					if err := newMeasurer(q, v).extend(p, digests); (err == nil) != ok {
+					if err := newMeasurer(q, v).Extend(p, digests); (err == nil) != ok {
 						t.Errorf("PCR %d can be extended: %v; want %v", p, err, ok)
 					}
 				}
@@ -212,7 +212,7 @@ func TestQEMUsDeathEndsIt(t *testing.T) {
 func TestQEMUsDeathInTheMiddleOfARequestEndsIt(t *testing.T) {
 	m := start(t, drtm.TXT, tpm.V20)
 	q := m.connect(t)
-	q.ctl.Write([]byte{0, 0, 0})
+	q.ctl.Write([]byte{0, 0, 0, byte(swtpm.CmdInit)}) // its payload is missing
 	q.die()
 	if err := <-m.done; err == nil {
 		t.Error("half a request was taken for an orderly end")
@@ -265,8 +265,9 @@ func TestSwtpmsDeathIsAnError(t *testing.T) {
 	}
 }
 
-// refusing is a TPM emulator that starts and then refuses the hash sequence.
-func refusing(t *testing.T) (socket string) {
+// fakeTPM is a TPM emulator that succeeds in everything, except that hash decides
+// how it answers the start of the hash sequence: nil is no answer at all.
+func fakeTPM(t *testing.T, hash func() []byte) (socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "drtmsim-")
 	if err != nil {
@@ -291,20 +292,12 @@ func refusing(t *testing.T) (socket string) {
 			if err != nil {
 				return
 			}
-			if q.Command == swtpm.CmdSetDataFD {
-				go func() {
-					defer q.File.Close()
-					for {
-						if _, err := swtpm.ReadPacket(q.File); err != nil {
-							return
-						}
-						q.File.Write([]byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0})
-					}
-				}()
-			}
 			answer := make([]byte, 4)
-			if q.Command == swtpm.CmdHashStart {
-				answer[3] = 0x0a // BAD_ORDINAL
+			switch q.Command {
+			case swtpm.CmdSetDataFD:
+				go succeed(q.File)
+			case swtpm.CmdHashStart:
+				answer = hash()
 			}
 			conn.Write(answer)
 		}
@@ -312,8 +305,20 @@ func refusing(t *testing.T) (socket string) {
 	return socket
 }
 
+// succeed answers every TPM command with success.
+func succeed(data *os.File) {
+	defer data.Close()
+	for {
+		if _, err := swtpm.ReadPacket(data); err != nil {
+			return
+		}
+		data.Write([]byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0})
+	}
+}
+
 func TestARefusedLaunchIsAnError(t *testing.T) {
-	m := prepare(t, drtm.TXT, refusing(t))
+	badOrdinal := func() []byte { return []byte{0, 0, 0, 0x0a} }
+	m := prepare(t, drtm.TXT, fakeTPM(t, badOrdinal))
 	m.run(t)
 	q := m.connect(t)
 	if rc, err := q.startup(tpm.V12); err == nil {
@@ -326,6 +331,28 @@ func TestARefusedLaunchIsAnError(t *testing.T) {
 	}
 	if h := m.handedOver(t); h.Log != nil {
 		t.Error("a log of a launch that never was is handed over")
+	}
+}
+
+// A TPM that hangs in the middle of a launch must not keep anybody: neither
+// QEMU's death nor an interrupt may wait for it.
+func TestAHungLaunchEnds(t *testing.T) {
+	for name, end := range map[string]func(*machine, *qemu){
+		"interrupt":    func(m *machine, _ *qemu) { m.end() },
+		"QEMU's death": func(_ *machine, q *qemu) { q.die() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			hung := make(chan struct{})
+			m := prepare(t, drtm.TXT, fakeTPM(t, func() []byte { close(hung); return nil }))
+			m.run(t)
+			q := m.connect(t)
+			go q.startup(tpm.V12) // is never answered
+			<-hung
+			end(m, q)
+			if err := <-m.done; err != nil {
+				t.Errorf("it ended with: %v", err)
+			}
+		})
 	}
 }
 

@@ -112,7 +112,7 @@ func (s *simulator) launch(ctl emulator, t measurer, v tpm.Version, back tpm.Loc
 		return err
 	}
 	l.Version = v
-	if l.Algs, err = t.banks(); err != nil {
+	if l.Algs, err = t.PCRBanks(); err != nil {
 		return fmt.Errorf("ask the TPM for its banks: %w", err)
 	}
 	ms, err := l.Measurements()
@@ -160,7 +160,7 @@ func extendAll(ctl emulator, t measurer, ms []drtm.Measurement) error {
 			}
 			at = m.Locality
 		}
-		if err := t.extend(m.PCR, m.Digests); err != nil {
+		if err := t.Extend(m.PCR, m.Digests); err != nil {
 			return fmt.Errorf("measure the %s into PCR %d: %w", m.Role, m.PCR, err)
 		}
 	}
@@ -175,7 +175,7 @@ func confirm(t measurer, algs []tpm.Alg, ms []drtm.Measurement) error {
 		return err
 	}
 	set := tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
-	got, err := t.read(set)
+	got, err := t.ReadPCRs(set)
 	if err != nil {
 		return fmt.Errorf("read what the launch left in the TPM: %w", err)
 	}

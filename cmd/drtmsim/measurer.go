@@ -2,25 +2,25 @@ package main
 
 import (
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm12"
 	"github.com/antievilmaid/aem/tpm2"
 )
 
 // measurer is a TPM of either family, as far as a launch needs it.
 type measurer interface {
-	banks() ([]tpm.Alg, error)
-	extend(tpm.PCR, []tpm.TaggedDigest) error
-	read(tpm.PCRs) (tpm.Banks, error)
+	PCRBanks() ([]tpm.Alg, error)
+	Extend(tpm.PCR, []tpm.TaggedDigest) error
+	ReadPCRs(tpm.PCRs) (tpm.Banks, error)
 }
 
 func newMeasurer(ch tpm.Channel, v tpm.Version) measurer {
 	if v == tpm.V12 {
-		return measurer12{ch}
+		return measurer12{tpm12.New(ch)}
 	}
-	return measurer20{tpm2.New(ch)}
+	return tpm2.New(ch)
 }
 
-type measurer20 struct{ tpm *tpm2.TPM }
+type measurer12 struct{ *tpm12.TPM }
 
-func (m measurer20) banks() ([]tpm.Alg, error)                    { return m.tpm.PCRBanks() }
-func (m measurer20) extend(p tpm.PCR, d []tpm.TaggedDigest) error { return m.tpm.Extend(p, d) }
-func (m measurer20) read(set tpm.PCRs) (tpm.Banks, error)         { return m.tpm.ReadPCRs(set) }
+// PCRBanks needs no command: a TPM 1.2 has the one bank.
+func (measurer12) PCRBanks() ([]tpm.Alg, error) { return []tpm.Alg{tpm.SHA1}, nil }

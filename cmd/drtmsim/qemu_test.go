@@ -216,7 +216,7 @@ func (q *qemu) startup(v tpm.Version) (rc uint32, err error) {
 // pcrs reads the launch's PCRs as the guest would.
 func (q *qemu) pcrs(v tpm.Version) tpm.Banks {
 	q.t.Helper()
-	banks, err := newMeasurer(q, v).read(tpm.PCRSet(17, 18, 19, 20, 21, 22))
+	banks, err := newMeasurer(q, v).ReadPCRs(tpm.PCRSet(17, 18, 19, 20, 21, 22))
 	if err != nil {
 		q.t.Fatal(err)
 	}
