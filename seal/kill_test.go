@@ -1,6 +1,7 @@
 package seal_test
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
 	"syscall"
@@ -8,8 +9,6 @@ import (
 
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/seal"
-	"github.com/antievilmaid/aem/tpm"
-	"github.com/antievilmaid/aem/tpm2"
 )
 
 // TestMain is also the child of TestKilledAtEachStepOneGenerationOpens: told by
@@ -35,17 +34,19 @@ func commitAndDie(step seal.Step) error {
 	if err != nil {
 		return err
 	}
-	var b seal.Backend
-	var values tpm.Banks
-	if r.Version == tpm.V20 {
-		if b, err = seal.OpenTPM2(tpm2.New(conn), r.Anchor); err == nil {
-			values, err = tpm2.New(conn).ReadPCRs(pcrs)
-		}
-	}
+	b, err := openBackend(conn, r.Version, r.Anchor)
 	if err != nil {
 		return err
 	}
-	return seal.Commit(os.Getenv("DIR"), b, r, values, []byte(os.Getenv("CREDENTIAL")), func(done seal.Step) {
+	values, err := readPCRs(conn, r.Version)
+	if err != nil {
+		return err
+	}
+	credential, err := hex.DecodeString(os.Getenv("CREDENTIAL"))
+	if err != nil {
+		return err
+	}
+	return seal.Commit(os.Getenv("DIR"), b, r, values, credential, func(done seal.Step) {
 		if done == step {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // the signal is on its way

@@ -8,6 +8,7 @@ import (
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm12"
 	"github.com/antievilmaid/aem/tpm2"
 )
 
@@ -24,7 +25,7 @@ type machine struct {
 
 // eachFamily runs a test once for each TPM family, on a TPM that was launched with "image".
 func eachFamily(t *testing.T, test func(t *testing.T, m *machine)) {
-	for _, v := range []tpm.Version{tpm.V20} {
+	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
 		t.Run(v.String(), func(t *testing.T) {
 			m := newMachine(t, v)
 			m.launch("image")
@@ -63,6 +64,10 @@ func (m *machine) restart() {
 
 func (m *machine) extend(p tpm.PCR, data string) {
 	m.t.Helper()
+	if m.version == tpm.V12 {
+		m.must(tpm12.New(m.conn).Extend(p, tpm.SumAll([]tpm.Alg{tpm.SHA1}, []byte(data))))
+		return
+	}
 	chip := tpm2.New(m.conn)
 	algs, err := chip.PCRBanks()
 	m.must(err)
@@ -71,14 +76,35 @@ func (m *machine) extend(p tpm.PCR, data string) {
 
 func (m *machine) values() tpm.Banks {
 	m.t.Helper()
-	banks, err := tpm2.New(m.conn).ReadPCRs(pcrs)
+	banks, err := readPCRs(m.conn, m.version)
 	m.must(err)
 	return banks
+}
+
+func readPCRs(ch tpm.Channel, v tpm.Version) (tpm.Banks, error) {
+	if v == tpm.V12 {
+		return tpm12.New(ch).ReadPCRs(pcrs)
+	}
+	return tpm2.New(ch).ReadPCRs(pcrs)
+}
+
+// openBackend finds the backend for an anchor.
+func openBackend(ch tpm.Channel, v tpm.Version, anchor []byte) (seal.Backend, error) {
+	if v == tpm.V12 {
+		return seal.OpenTPM12(tpm12.New(ch), anchor)
+	}
+	return seal.OpenTPM2(tpm2.New(ch), anchor)
 }
 
 // provision prepares the TPM for a medium.
 func (m *machine) provision() seal.Backend {
 	m.t.Helper()
+	if m.version == tpm.V12 {
+		b, c, err := seal.ProvisionTPM12(tpm12.New(m.conn), nil)
+		m.must(err)
+		m.credential = c.Bytes()
+		return b
+	}
 	b, err := seal.ProvisionTPM2(tpm2.New(m.conn), nil)
 	m.must(err)
 	return b
@@ -89,7 +115,7 @@ func (m *machine) open(r *seal.Record) (seal.Backend, error) {
 	if r.Version != m.version {
 		return nil, seal.ErrOtherFamily
 	}
-	return seal.OpenTPM2(tpm2.New(m.conn), r.Anchor)
+	return openBackend(m.conn, m.version, r.Anchor)
 }
 
 // stateOf computes the boot state that a launch of image leads to, without a TPM.
@@ -120,9 +146,7 @@ func (m *machine) record(b seal.Backend, pin string, images ...string) *seal.Rec
 	m.t.Helper()
 	now, err := b.Generation()
 	m.must(err)
-	identity, err := b.Identity()
-	m.must(err)
-	r := &seal.Record{Kind: seal.KindText, PIN: pin != "", Generation: now + 1, Medium: seal.MediumID{1, 2, 3}, TPM: identity}
+	r := &seal.Record{Kind: seal.KindText, PIN: pin != "", Generation: now + 1, Medium: seal.MediumID{1, 2, 3}}
 	for _, image := range images {
 		r.States = append(r.States, stateOf(m.t, m.version, image))
 	}

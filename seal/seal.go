@@ -71,6 +71,11 @@ func (r *Record) Open(b Backend, actual tpm.Banks, pin []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.OpenIn(b, state, pin)
+}
+
+// OpenIn opens a record in the state that [Record.Ready] returned.
+func (r *Record) OpenIn(b Backend, state int, pin []byte) ([]byte, error) {
 	key, err := b.Unseal(r, state, pin)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"os/exec"
@@ -240,7 +241,7 @@ func TestKilledAtEachStepOneGenerationOpens(t *testing.T) {
 
 				child := exec.Command(os.Args[0], "-test.run=^TestMain$")
 				child.Env = append(os.Environ(), "KILL_AT="+string(step), "DIR="+dir, "RECORD="+handed,
-					"SOCKET="+m.emulator.Socket(), "CREDENTIAL="+string(m.credential))
+					"SOCKET="+m.emulator.Socket(), "CREDENTIAL="+hex.EncodeToString(m.credential))
 				out, err := child.CombinedOutput()
 				var exit *exec.ExitError
 				if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
