@@ -116,8 +116,34 @@ func raw(t tpm.Channel, cmd []byte) error {
 
 // NewTPM gives a test a TPM of its own: powered on, started, not launched, with
 // a connection that is closed when the test ends. A TPM 1.2 has its endorsement
-// key already and no owner.
+// key already and no owner; all TPMs 1.2 from here have the same key.
 func NewTPM(t testing.TB, v tpm.Version) (*swtpm.TPM, *Emulator) {
+	t.Helper()
+	return newTPM(t, v, func(dir string) error {
+		if v != tpm.V12 {
+			return nil
+		}
+		state, err := pristine12()
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, state12), state, 0o600)
+	})
+}
+
+// NewForeignTPM is NewTPM for a chip with an endorsement key that no other has.
+func NewForeignTPM(t testing.TB, v tpm.Version) (*swtpm.TPM, *Emulator) {
+	t.Helper()
+	return newTPM(t, v, func(dir string) error {
+		if v != tpm.V12 {
+			return nil // each TPM 2.0 makes its own seed
+		}
+		return MakeEK12(dir)
+	})
+}
+
+// newTPM starts a TPM over the state that make puts into its folder.
+func newTPM(t testing.TB, v tpm.Version, make func(dir string) error) (*swtpm.TPM, *Emulator) {
 	t.Helper()
 	Need(t, "swtpm")
 	// t.TempDir's path may be longer than a socket's path may be.
@@ -126,14 +152,8 @@ func NewTPM(t testing.TB, v tpm.Version) (*swtpm.TPM, *Emulator) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if v == tpm.V12 {
-		state, err := pristine12()
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, state12), state, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := make(dir); err != nil {
+		t.Fatal(err)
 	}
 	e, err := StartEmulator(dir, v)
 	if err != nil {

@@ -1,0 +1,41 @@
+package aem
+
+import (
+	"fmt"
+
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm12"
+)
+
+// chip12 is a TPM 1.2.
+type chip12 struct{ *tpm12.TPM }
+
+func (chip12) Version() tpm.Version { return tpm.V12 }
+
+func (c chip12) Backend(anchor []byte) (seal.Backend, error) { return seal.OpenTPM12(c.TPM, anchor) }
+
+// Provision takes a TPM without an owner into ownership.
+func (c chip12) Provision(owner []byte) (seal.Backend, []byte, error) {
+	b, credential, err := seal.ProvisionTPM12(c.TPM, owner)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, credential.Bytes(), nil
+}
+
+func (c chip12) Provisioned() (bool, error) { return seal.ProvisionedTPM12(c.TPM) }
+
+func (c chip12) Guesses() (Guesses, error) {
+	d, err := c.Defence()
+	g := Guesses{Wait: d.Wait, Lock: d.Locked}
+	if d.Allowed > d.Failed {
+		g.Left = d.Allowed - d.Failed
+	}
+	return g, err
+}
+
+func (c chip12) Describe() (string, error) {
+	maker, err := c.Manufacturer()
+	return fmt.Sprintf("%s by %s", tpm.V12, maker), err
+}

@@ -1,0 +1,104 @@
+package aem
+
+import (
+	"fmt"
+
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// explain says why a boot is in none of a record's states.
+func explain(record *seal.Record, boot *Boot) *Refusal {
+	if boot.Launch.State != drtm.Verified {
+		return explainLaunch(boot)
+	}
+	launch := tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
+	var nearest []Change
+	for i := range record.States {
+		s := &record.States[i]
+		if s.Differing(boot.PCRs)&launch == 0 {
+			// What was launched is approved, and what the initramfs added since is not.
+			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d was extended in this boot", tpm.PCRHost), err: seal.ErrMeasurements}
+		}
+		if changes := compare(s, boot.Log.Log); nearest == nil || len(changes) < len(nearest) {
+			nearest = changes
+		}
+	}
+	return &Refusal{Cause: CauseChanged, Changes: nearest, err: seal.ErrMeasurements}
+}
+
+// explainLaunch says what is wrong with a launch that is not a verified one.
+func explainLaunch(boot *Boot) *Refusal {
+	r := &Refusal{Cause: CauseLogUnproven, Detail: boot.Launch.Reason, err: seal.ErrMeasurements}
+	switch {
+	case boot.Launch.State == drtm.NotLaunched:
+		r.Cause = CauseNotLaunched
+	case boot.Log == nil || len(boot.Log.Log.Events) == 0:
+		r.Cause = CauseLogEmpty
+	}
+	return r
+}
+
+// Measured lists what a log's launch measured, named by position and type.
+func Measured(log *eventlog.Log) []seal.Measurement {
+	var list []seal.Measurement
+	roles := drtm.Roles(log)
+	for i, e := range log.Events {
+		if e.Type.Extended() && (e.PCR == tpm.PCRCode || e.PCR == tpm.PCRData) {
+			list = append(list, seal.Measurement{Name: roles[i].String(), PCR: e.PCR, Digests: e.Digests})
+		}
+	}
+	return list
+}
+
+// compare lists how a launch differs from an approved state.
+func compare(s *seal.State, log *eventlog.Log) []Change {
+	algs := s.Values.Algs()
+	before, after := asLog(algs, s.Measured), asLog(algs, Measured(log))
+	var list []Change
+	for _, c := range eventlog.Diff(before, after, s.PCRs) {
+		var change Change
+		if c.Before != nil {
+			change.What, change.Before = string(c.Before.Data), strongest(c.Before.Digests)
+		}
+		if c.After != nil {
+			change.After = strongest(c.After.Digests)
+			if change.What == "" {
+				change.What = string(c.After.Data)
+			}
+		}
+		list = append(list, change)
+	}
+	return list
+}
+
+// asLog makes a log of measurements, with their names as data.
+func asLog(algs []tpm.Alg, list []seal.Measurement) *eventlog.Log {
+	log := &eventlog.Log{Format: eventlog.CryptoAgile}
+	for _, a := range algs {
+		log.Algs = append(log.Algs, eventlog.AlgSize{Alg: a, Size: uint16(a.Size())})
+	}
+	for _, m := range list {
+		e := eventlog.Event{PCR: m.PCR, Type: eventlog.Slaunch, Data: []byte(m.Name)}
+		for _, a := range algs {
+			if d := tpm.Find(m.Digests, a); d != nil {
+				e.Digests = append(e.Digests, tpm.TaggedDigest{Alg: a, Digest: d})
+			}
+		}
+		log.Events = append(log.Events, e)
+	}
+	return log
+}
+
+// strongest is the digest to show of several: SHA-256 where it is among them.
+func strongest(list []tpm.TaggedDigest) string {
+	if d := tpm.Find(list, tpm.SHA256); d != nil {
+		return d.String()
+	}
+	if len(list) > 0 {
+		return list[len(list)-1].Digest.String()
+	}
+	return ""
+}

@@ -1,0 +1,136 @@
+package aem
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// Home is the folder in the running system that remembers how the machine was
+// set up. Everything in it that must not be known is sealed to the TPM, so a
+// copy of the folder is worth nothing without the machine.
+type Home struct{ dir string }
+
+// DefaultHome is where the folder is in an installed system.
+const DefaultHome = "/var/lib/aem"
+
+// OpenHome names the folder. It need not exist yet.
+func OpenHome(dir string) Home { return Home{dir} }
+
+// Setup is what init found and made.
+type Setup struct {
+	Format   int         `json:"format"` // 1
+	Family   tpm.Version `json:"tpm_family"`
+	Identity HexBytes    `json:"tpm_identity"` // digest of the endorsement key
+	Anchor   HexBytes    `json:"anchor"`
+	MediumID HexBytes    `json:"medium_id"`
+	Medium   string      `json:"medium"` // folder of the medium's records in the running system
+	identity [32]byte
+	medium   seal.MediumID
+}
+
+// HexBytes is written in hexadecimal.
+type HexBytes []byte
+
+// MarshalText writes hexadecimal.
+func (h HexBytes) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h)), nil }
+
+// UnmarshalText reads hexadecimal.
+func (h *HexBytes) UnmarshalText(b []byte) (err error) {
+	*h, err = hex.DecodeString(string(b))
+	return err
+}
+
+const (
+	setupFile      = "setup.json"
+	secretFile     = "secret.aem"     // the secret, sealed to this TPM in any state
+	credentialFile = "credential.aem" // what moves the counter, sealed likewise
+)
+
+// ErrNotSetUp says that aem-setup init was not run.
+var ErrNotSetUp = errors.New("this machine is not set up yet; run aem-setup init")
+
+// Setup reads what init left.
+func (h Home) Setup() (*Setup, error) {
+	b, err := os.ReadFile(filepath.Join(h.dir, setupFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotSetUp
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the setup: %w", err)
+	}
+	var s Setup
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("read the setup in %s: %w", h.dir, err)
+	}
+	if s.Format != 1 || len(s.Identity) != len(s.identity) || len(s.MediumID) != len(s.medium) {
+		return nil, fmt.Errorf("the setup in %s is not one that this program wrote", h.dir)
+	}
+	copy(s.identity[:], s.Identity)
+	copy(s.medium[:], s.MediumID)
+	return &s, nil
+}
+
+func (h Home) saveSetup(s *Setup) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return h.write(setupFile, append(b, '\n'))
+}
+
+// write puts a file into the folder, whole or not at all.
+func (h Home) write(name string, content []byte) error {
+	if err := os.MkdirAll(h.dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder for the setup: %w", err)
+	}
+	temp := filepath.Join(h.dir, name+".tmp")
+	err := os.WriteFile(temp, content, 0o600)
+	if err == nil {
+		err = os.Rename(temp, filepath.Join(h.dir, name))
+	}
+	if err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// keep seals something to this TPM, in whatever state it is, and stores it.
+func (h Home) keep(name string, kind seal.Kind, b seal.Backend, content []byte) error {
+	r := &seal.Record{Kind: kind}
+	if err := seal.Seal(b, r, content, nil); err != nil {
+		return fmt.Errorf("seal %s to this TPM: %w", name, err)
+	}
+	return h.write(name, r.Bytes())
+}
+
+// fetch is the inverse of keep. The caller wipes what it returns.
+func (h Home) fetch(name string, b seal.Backend) ([]byte, error) {
+	file, err := os.ReadFile(filepath.Join(h.dir, name))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	r, err := seal.Parse(file)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	content, err := r.Open(b, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return content, nil
+}
+
+// has reports whether the folder holds a file.
+func (h Home) has(name string) bool {
+	_, err := os.Stat(filepath.Join(h.dir, name))
+	return err == nil
+}

@@ -1,0 +1,126 @@
+package aem
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// Machine is the machine that is to prove itself. Tests put fakes in its fields.
+type Machine struct {
+	Chip Chip
+	// Log reads the launch log, and says where it was found. A nil log without an
+	// error says that there is none.
+	Log func() (*LaunchLog, error)
+	Now func() time.Time
+}
+
+// Chip is a TPM of either family, as far as the use cases need it.
+type Chip interface {
+	Version() tpm.Version
+	// ReadPCRs reads PCRs in every bank that the TPM keeps.
+	ReadPCRs(tpm.PCRs) (tpm.Banks, error)
+	// Extend extends a PCR in the banks of the digests.
+	Extend(tpm.PCR, []tpm.TaggedDigest) error
+	// Backend finds key and counter by a record's anchor; it sends nothing.
+	Backend(anchor []byte) (seal.Backend, error)
+	// Provision prepares the TPM for a medium. The credential returned is what
+	// moves the counter later; owner is the TPM's owner password.
+	Provision(owner []byte) (b seal.Backend, credential []byte, err error)
+	// Provisioned reports whether the TPM was ever prepared for a medium.
+	Provisioned() (bool, error)
+	// Guesses reads the TPM's defence against guessing.
+	Guesses() (Guesses, error)
+	// Describe names the chip to a person.
+	Describe() (string, error)
+}
+
+// Guesses is the state of a TPM's defence against guessing a PIN.
+type Guesses struct {
+	Left uint32        // wrong tries before the TPM locks; meaningless while it is locked
+	Wait time.Duration // until a locked TPM takes a try again, or one wrong try is forgiven
+	Lock bool          // whether the TPM refuses all tries now
+}
+
+// String is a sentence for the owner.
+func (g Guesses) String() string {
+	wait := g.Wait.Round(time.Second)
+	switch {
+	case g.Lock && wait > 0:
+		return fmt.Sprintf("It takes the next try in %s.", wait)
+	case g.Lock:
+		return "It does not say when it takes the next try."
+	case g.Left == 1:
+		return "One try is left."
+	case g.Left > 1:
+		return fmt.Sprintf("%d tries are left.", g.Left)
+	}
+	return ""
+}
+
+// LaunchLog is a launch log and where it was found.
+type LaunchLog struct {
+	Log    *eventlog.Log
+	Source string
+	// Simulated says that no CPU made the launch.
+	Simulated bool
+	// Broken is the error at which the log's reader stopped.
+	Broken error
+}
+
+// The PCRs that a record is sealed to.
+var sealedPCRs = tpm.PCRSet(tpm.PCRHost, tpm.PCRCode, tpm.PCRData)
+
+// Boot is what the machine shows of itself: its PCRs and its launch.
+type Boot struct {
+	PCRs   tpm.Banks
+	Log    *LaunchLog // nil where none was found
+	Launch drtm.Launch
+}
+
+// Boot looks at the present boot.
+func (m *Machine) Boot() (*Boot, error) {
+	pcrs, err := m.Chip.ReadPCRs(sealedPCRs)
+	if err != nil {
+		return nil, err
+	}
+	b := &Boot{PCRs: pcrs}
+	if b.Log, err = m.Log(); err != nil {
+		return nil, err
+	}
+	var log *eventlog.Log
+	if b.Log != nil {
+		log = b.Log.Log
+	}
+	b.Launch = drtm.Check(log, pcrs)
+	if b.Launch.State == drtm.Verified && b.Log.Broken != nil {
+		// The prefix that could be read explains the PCRs; what follows it is not an event.
+		b.Launch.State = drtm.Unproven
+		b.Launch.Reason = b.Log.Broken.Error()
+	}
+	return b, nil
+}
+
+// Grade says to the owner what the proof rests on, and weak, where it is not
+// empty, why it is weaker than it could be.
+func (b *Boot) Grade() (grade, weak string) {
+	banks := ""
+	for i, a := range b.PCRs.Algs() {
+		if i > 0 {
+			banks += ", "
+		}
+		banks += a.String()
+	}
+	grade = fmt.Sprintf("Dynamic launch, %s, log checked in %s", b.Launch.Platform, banks)
+	switch {
+	case b.Log != nil && b.Log.Simulated:
+		weak = "The launch was simulated by a program, not made by a CPU."
+	case len(b.PCRs) == 1 && b.PCRs[0].Alg == tpm.SHA1:
+		weak = "This TPM measures in SHA-1 alone."
+	}
+	return grade, weak
+}

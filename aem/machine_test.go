@@ -1,0 +1,265 @@
+package aem_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	gotpm "github.com/google/go-tpm/tpm2"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/swtpm"
+	"github.com/antievilmaid/aem/internal/testbed"
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm12"
+	"github.com/antievilmaid/aem/tpm2"
+)
+
+// laptop is a machine with an emulated TPM, files to boot from, a medium and an
+// owner's set-up.
+type laptop struct {
+	*aem.Machine
+	t        *testing.T
+	conn     *swtpm.TPM
+	counter  *tpm.Counter
+	version  tpm.Version
+	platform drtm.Platform
+	medium   string
+	home     aem.Home
+	homeDir  string
+
+	loader, kernel, initrd []byte
+	cmdline                string
+	log                    *eventlog.Log // what the last launch left
+}
+
+func eachFamily(t *testing.T, test func(t *testing.T, l *laptop)) {
+	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
+		for _, p := range []drtm.Platform{drtm.SKINIT, drtm.TXT} {
+			t.Run(v.String()+" "+p.Name(), func(t *testing.T) { test(t, newLaptop(t, v, p)) })
+		}
+	}
+}
+
+func newLaptop(t *testing.T, v tpm.Version, p drtm.Platform) *laptop {
+	t.Helper()
+	conn, _ := testbed.NewTPM(t, v)
+	return laptopWith(t, conn, v, p)
+}
+
+// laptopWith is a laptop around a TPM.
+func laptopWith(t *testing.T, conn *swtpm.TPM, v tpm.Version, p drtm.Platform) *laptop {
+	t.Helper()
+	l := &laptop{
+		t: t, conn: conn, version: v, platform: p, medium: t.TempDir(), homeDir: filepath.Join(t.TempDir(), "home"),
+		counter: &tpm.Counter{Channel: conn}, loader: []byte("a SINIT module"),
+		kernel: bzImage("kernel"), initrd: []byte("an initramfs"), cmdline: "root=/dev/xvda quiet",
+	}
+	if p == drtm.SKINIT {
+		l.loader = slb("loader")
+	}
+	l.home = aem.OpenHome(l.homeDir)
+	chip, err := aem.NewChip(l.counter, v)
+	l.must(err)
+	l.Machine = &aem.Machine{Chip: chip, Now: time.Now, Log: func() (*aem.LaunchLog, error) {
+		if l.log == nil {
+			return nil, nil
+		}
+		return &aem.LaunchLog{Log: l.log, Source: "the test"}, nil
+	}}
+	return l
+}
+
+// bzImage is a small file with a whole setup header.
+func bzImage(code string) []byte {
+	b := make([]byte, 4096)
+	b[0x1f1] = 3
+	copy(b[0x1fe:], []byte{0x55, 0xaa, 0xeb, 0x6a})
+	copy(b[0x202:], "HdrS\x0f\x02")
+	b[0x211] = 1
+	binary.LittleEndian.PutUint32(b[0x260:], 0x01234000)
+	copy(b[2048:], code)
+	return b
+}
+
+// slb is a Secure Loader Block of which 64 of 100 bytes are measured.
+func slb(code string) []byte {
+	b := make([]byte, 100)
+	copy(b, []byte{16, 0, 64, 0})
+	copy(b[16:], code)
+	return b
+}
+
+func (l *laptop) must(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// restart starts the machine without a launch.
+func (l *laptop) restart() {
+	l.t.Helper()
+	l.must(testbed.PowerOff(l.conn, l.version))
+	l.must(testbed.PowerOn(l.conn, l.version))
+	l.log = nil
+}
+
+// extend extends a PCR at a locality.
+func (l *laptop) extend(at tpm.Locality, p tpm.PCR, digests []tpm.TaggedDigest) {
+	l.t.Helper()
+	l.must(l.conn.SetLocality(at))
+	if l.version == tpm.V12 {
+		l.must(tpm12.New(l.conn).Extend(p, digests))
+	} else {
+		l.must(tpm2.New(l.conn).Extend(p, digests))
+	}
+	l.must(l.conn.SetLocality(0))
+}
+
+func (l *laptop) algs() []tpm.Alg {
+	l.t.Helper()
+	if l.version == tpm.V12 {
+		return []tpm.Alg{tpm.SHA1}
+	}
+	algs, err := tpm2.New(l.conn).PCRBanks()
+	l.must(err)
+	return algs
+}
+
+// boot restarts the machine, launches its files as CPU, loader and kernel do,
+// and leaves the log.
+func (l *laptop) boot() {
+	l.t.Helper()
+	l.restart()
+	launch := drtm.LinuxLaunch{
+		Platform: l.platform, Version: l.version, Algs: l.algs(),
+		Loader: l.loader, Kernel: l.kernel, Initrd: l.initrd, CommandLine: l.cmdline,
+	}
+	ms, err := launch.Measurements()
+	l.must(err)
+	l.must(l.conn.Launch(launch.LaunchData()))
+	for _, m := range ms {
+		if m.Extended() && !m.ByCPU() {
+			l.extend(m.Locality, m.PCR, m.Digests)
+		}
+	}
+	log, err := drtm.BuildLog(l.platform, l.version, launch.Algs, ms)
+	l.must(err)
+	raw, err := log.AppendTo(nil)
+	l.must(err)
+	l.log, err = eventlog.Parse(raw)
+	l.must(err)
+	l.counter.Commands = 0
+}
+
+const sentence = "the lighthouse keeper sleeps on Tuesdays"
+
+// setUp seals the sentence to the present boot.
+func (l *laptop) setUp(pin string) {
+	l.t.Helper()
+	_, err := l.Init(l.home, l.medium, nil)
+	l.must(err)
+	l.must(l.SetText(l.home, []byte(sentence)))
+	l.sealNow(pin)
+}
+
+func (l *laptop) sealNow(pin string) {
+	l.t.Helper()
+	boot, err := l.Boot()
+	l.must(err)
+	state, err := boot.Present("first")
+	l.must(err)
+	_, err = l.Seal(l.home, []seal.State{*state}, []byte(pin))
+	l.must(err)
+}
+
+func (l *laptop) records() []seal.Stored {
+	l.t.Helper()
+	r, err := aem.ReadMedium(l.medium)
+	l.must(err)
+	return r
+}
+
+// recordFile is the path of the medium's one record.
+func (l *laptop) recordFile() string {
+	l.t.Helper()
+	files, err := filepath.Glob(filepath.Join(l.medium, aem.RecordsFolder, "*.aem"))
+	l.must(err)
+	if len(files) != 1 {
+		l.t.Fatalf("the medium holds %d records", len(files))
+	}
+	return files[0]
+}
+
+// prove lets the machine prove itself, answering each question with the next PIN.
+func (l *laptop) prove(pins ...string) (*aem.Proof, error) {
+	l.t.Helper()
+	return l.Prove(l.t.Context(), l.records(), answering(pins))
+}
+
+// wantProof proves, and caps as a boot does.
+func (l *laptop) wantProof(pins ...string) *aem.Proof {
+	l.t.Helper()
+	p, err := l.prove(pins...)
+	if err != nil || string(p.Secret) != sentence {
+		l.t.Fatalf("no proof: %v", err)
+	}
+	l.must(l.Cap())
+	return p
+}
+
+// wantRefusal demands a refusal for a cause, with the cause's exit code.
+func (l *laptop) wantRefusal(cause aem.Cause, exit aem.Exit, pins ...string) *aem.Refusal {
+	l.t.Helper()
+	p, err := l.prove(pins...)
+	var r *aem.Refusal
+	if !errors.As(err, &r) {
+		l.t.Fatalf("got the proof %v and %v; want a refusal", p, err)
+	}
+	if r.Cause != cause || r.Exit() != exit {
+		l.t.Fatalf("refused as %s, exit %d (%s); want %s, exit %d", r.Cause, r.Exit(), r, cause, exit)
+	}
+	if r.Sentence() == "" || r.Advice() == "" {
+		l.t.Errorf("%s has no sentence or no advice", cause)
+	}
+	return r
+}
+
+func writeFile(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clearTPM clears the TPM as the firmware's setup does.
+func (l *laptop) clearTPM() {
+	l.t.Helper()
+	if l.version == tpm.V20 {
+		_, err := gotpm.Clear{AuthHandle: gotpm.TPMRHPlatform}.Execute(l.conn)
+		l.must(err)
+		return
+	}
+	// TSC_PhysicalPresence: allow commands to assert presence, assert it; TPM_ForceClear;
+	// then the TPM is disabled until it is enabled and activated again.
+	for _, cmd := range [][]byte{
+		{0, 0xc1, 0, 0, 0, 12, 0x40, 0, 0, 0x0a, 0, 0x20},
+		{0, 0xc1, 0, 0, 0, 12, 0x40, 0, 0, 0x0a, 0, 0x08},
+		{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x5d},
+		{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x6f},
+		{0, 0xc1, 0, 0, 0, 11, 0, 0, 0, 0x72, 0},
+	} {
+		rsp, err := l.conn.Send(cmd)
+		l.must(err)
+		if rc := binary.BigEndian.Uint32(rsp[6:]); rc != 0 {
+			l.t.Fatalf("clearing: command %x was answered with %#x", cmd, rc)
+		}
+	}
+}

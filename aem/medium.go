@@ -1,0 +1,69 @@
+package aem
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/antievilmaid/aem/seal"
+)
+
+// mediumTypes are the file systems that a medium may have, in the order in which
+// they are tried.
+var mediumTypes = []string{"ext4", "vfat", "ext2", "xfs", "btrfs"}
+
+// ErrNoMedium says that the medium is not there, or can't be read.
+var ErrNoMedium = errors.New("the medium can't be read")
+
+// ReadMedium reads the records of a medium into memory: of a folder, or of a
+// block device, which is mounted read-only for that time. When it returns, the
+// medium may be pulled out.
+func ReadMedium(path string) (records []seal.Stored, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
+	}
+	folder := path
+	if info.Mode()&fs.ModeDevice != 0 {
+		if folder, err = os.MkdirTemp("", "aem-medium-"); err != nil {
+			return nil, fmt.Errorf("make a folder to mount the medium on: %w", err)
+		}
+		defer os.Remove(folder)
+		if err := mountReadOnly(path, folder); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if uerr := unix.Unmount(folder, unix.MNT_DETACH); uerr != nil {
+				err = errors.Join(err, fmt.Errorf("unmount the medium: %w", uerr))
+			}
+		}()
+	}
+	records, err = seal.Read(os.DirFS(filepath.Join(folder, RecordsFolder)))
+	if errors.Is(err, seal.ErrNoRecord) {
+		return nil, nil
+	}
+	return records, err
+}
+
+// mountReadOnly mounts a medium so that nothing on it can run or be written, not
+// even a file system's journal.
+func mountReadOnly(device, folder string) error {
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	var all error
+	for _, kind := range mediumTypes {
+		options := ""
+		if kind == "ext4" || kind == "xfs" {
+			options = map[string]string{"ext4": "noload", "xfs": "norecovery"}[kind]
+		}
+		err := unix.Mount(device, folder, kind, flags, options)
+		if err == nil {
+			return nil
+		}
+		all = errors.Join(all, fmt.Errorf("as %s: %w", kind, err))
+	}
+	return fmt.Errorf("%w: mount %s: %w", ErrNoMedium, device, all)
+}

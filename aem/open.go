@@ -1,0 +1,40 @@
+package aem
+
+import (
+	"io"
+	"time"
+
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm/device"
+)
+
+// Where says where a machine's TPM and launch log are. The zero Where is this machine.
+type Where struct {
+	TPM  string        // as device.Options.Spec
+	Wait time.Duration // for a TPM whose driver is not ready yet
+	Log  string        // a file in place of the machine's own launch log
+}
+
+// Open opens a machine. The TPM's commands are counted in the counter, which may
+// be nil. The closer gives the TPM back.
+func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
+	d, err := device.Open(device.Options{Spec: w.TPM, Wait: w.Wait})
+	if err != nil {
+		return nil, nil, err
+	}
+	var ch tpm.Channel = d
+	if counter != nil {
+		counter.Channel = d
+		ch = counter
+	}
+	chip, err := NewChip(ch, d.Version)
+	if err != nil {
+		d.Close()
+		return nil, nil, err
+	}
+	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now}
+	if w.Log != "" {
+		m.Log = func() (*LaunchLog, error) { return ReadLog(w.Log) }
+	}
+	return m, d, nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antievilmaid/aem/aem"
+)
+
+func initCommand(s *setup) *cobra.Command {
+	var medium string
+	var askOwner bool
+	cmd := &cobra.Command{
+		Use:   "init --medium FOLDER",
+		Short: "Prepare the TPM and a medium",
+		Long: `init prepares the TPM and a medium for sealed records. It takes the TPM as it is:
+nothing is cleared, a storage key that exists is used, other people's keys and NV areas
+are left alone.
+
+A TPM 1.2 without an owner gets one, with a random password that is kept sealed to the
+TPM; give --owner-password to choose it. A TPM with an owner needs its password.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if medium == "" {
+				return usageError{errors.New("--medium is needed: the folder where the boot partition or stick is mounted")}
+			}
+			var owner []byte
+			if askOwner {
+				var err error
+				if owner, err = readSecret("TPM owner password: "); err != nil {
+					return err
+				}
+				defer clear(owner)
+			}
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			made, err := m.Init(home, medium, owner)
+			if err != nil {
+				return err
+			}
+			return s.report(made, fmt.Sprintf("Ready. This machine's TPM in words: %s.\nNext: aem-setup secret set text", aem.Words([32]byte(made.Identity))))
+		},
+	}
+	cmd.Flags().StringVar(&medium, "medium", "", "folder where the medium is mounted")
+	cmd.Flags().BoolVar(&askOwner, "owner-password", false, "ask for the TPM's owner password")
+	return cmd
+}

@@ -1,0 +1,89 @@
+// Command aem-setup prepares a running system so that its machine can prove
+// itself at the next boot: it keeps the owner's secret and seals it to what the
+// boot will measure.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antievilmaid/aem/aem"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(int(run(ctx, os.Args[1:])))
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string) aem.Exit {
+	cmd := newCommand()
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return aem.ExitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "aem-setup: %v\nTry aem-setup --help.\n", err)
+		return aem.ExitUsage
+	}
+	fmt.Fprintf(os.Stderr, "aem-setup: %v\n", err)
+	return aem.ExitOf(err)
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+// setup is what all commands share.
+type setup struct {
+	where aem.Where
+	home  string
+	json  bool
+}
+
+func newCommand() *cobra.Command {
+	s := &setup{}
+	cmd := &cobra.Command{
+		Use:   "aem-setup",
+		Short: "Prepare a machine to prove itself to its owner",
+		Long: `aem-setup prepares a machine to prove itself to its owner. In this order:
+
+  aem-setup init --medium FOLDER      prepare the TPM and a medium, once
+  aem-setup secret set text           type the sentence that you will recognise
+  aem-setup seal                      seal it to what this boot, or the next, measures
+  aem-setup status                    what would open now, and why not
+
+From the next boot on, aem unseal shows the sentence before anything asks for a
+passphrase, and only if the machine is as it was sealed.`,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f := cmd.PersistentFlags()
+	f.StringVar(&s.where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
+	f.StringVar(&s.where.Log, "log", "", "a file to read in place of this machine's launch log")
+	f.StringVar(&s.home, "home", aem.DefaultHome, "folder that remembers the set-up")
+	f.BoolVar(&s.json, "json", false, "print reports as JSON")
+	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), statusCommand(s))
+	return cmd
+}
+
+// open opens the machine; the closer gives its TPM back.
+func (s *setup) open() (*aem.Machine, aem.Home, io.Closer, error) {
+	m, closer, err := aem.Open(s.where, nil)
+	return m, aem.OpenHome(s.home), closer, err
+}
+
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%q is one argument too many", args[0])}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/seal"
+)
+
+// sealOptions are the flags of aem-setup seal.
+type sealOptions struct {
+	kernel, initrd, cmdline string
+	label                   string
+	present, pin            bool
+}
+
+func sealCommand(s *setup) *cobra.Command {
+	o := &sealOptions{}
+	cmd := &cobra.Command{
+		Use:   "seal",
+		Short: "Seal the secret to a boot, and make that record the one that opens",
+		Long: `seal seals the kept secret to boot states and commits the record to the medium: from
+then on it opens, and every copy of an older record is dead.
+
+Without files it seals to this boot, as its launch log tells after it was checked with
+the TPM. With --kernel, --initrd and --cmdline it seals to the boot that these lead to,
+computed before it takes place; --and-present adds this boot.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return sealSecret(cmd, s, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.kernel, "kernel", "", "kernel of the next boot")
+	f.StringVar(&o.initrd, "initrd", "", "initramfs of the next boot")
+	f.StringVar(&o.cmdline, "cmdline", "", "kernel command line of the next boot (default: this boot's)")
+	f.StringVar(&o.label, "label", "", "what to call the state")
+	f.BoolVar(&o.present, "and-present", false, "approve this boot, too")
+	f.BoolVar(&o.pin, "pin", false, "ask for a PIN before the secret is shown")
+	return cmd
+}
+
+func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
+	if (o.kernel == "") != (o.initrd == "") {
+		return usageError{errors.New("--kernel and --initrd belong together")}
+	}
+	m, home, closer, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	boot, err := m.Boot()
+	if err != nil {
+		return err
+	}
+	states, err := o.states(boot, cmd.Flags().Changed("cmdline"))
+	if err != nil {
+		return err
+	}
+	var pin []byte
+	if o.pin {
+		if pin, err = readNewPIN(); err != nil {
+			return err
+		}
+		defer clear(pin)
+	}
+	generation, err := m.Seal(home, states, pin)
+	if err != nil {
+		return err
+	}
+	var labels []string
+	for i := range states {
+		labels = append(labels, states[i].Label)
+	}
+	return s.report(map[string]any{"generation": generation, "states": labels},
+		fmt.Sprintf("Sealed as generation %d. It opens for: %s.", generation, strings.Join(labels, "; ")))
+}
+
+// states computes the boot states to approve.
+func (o *sealOptions) states(boot *aem.Boot, ownCmdline bool) ([]seal.State, error) {
+	var list []seal.State
+	if o.kernel != "" {
+		f := aem.Files{CommandLine: o.cmdline, Label: o.label}
+		var err error
+		if f.Kernel, err = os.ReadFile(o.kernel); err != nil {
+			return nil, fmt.Errorf("read the next boot's kernel: %w", err)
+		}
+		if f.Initrd, err = os.ReadFile(o.initrd); err != nil {
+			return nil, fmt.Errorf("read the next boot's initramfs: %w", err)
+		}
+		if !ownCmdline {
+			line, err := os.ReadFile("/proc/cmdline")
+			if err != nil {
+				return nil, fmt.Errorf("read this boot's command line: %w", err)
+			}
+			f.CommandLine = strings.TrimSuffix(string(line), "\n")
+		}
+		if f.Label == "" {
+			f.Label = "boot of " + o.kernel
+		}
+		next, err := boot.Next(f)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, *next)
+	}
+	if o.kernel == "" || o.present {
+		label := o.label
+		if label == "" || o.kernel != "" {
+			label = "the boot that sealed it"
+		}
+		present, err := boot.Present(label)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, *present)
+	}
+	return list, nil
+}

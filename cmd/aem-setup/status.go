@@ -1,0 +1,82 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antievilmaid/aem/aem"
+)
+
+func statusCommand(s *setup) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Say what would open now, and why it would not",
+		Long: `status looks at the TPM, the launch and the medium, and says whether the record would
+open now. It opens nothing, and costs no try where a PIN is set. After the machine has
+proved itself in this boot the record does not open again until it restarts.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			st, err := m.Status(home)
+			if err != nil {
+				return err
+			}
+			return s.report(st, statusText(st))
+		},
+	}
+}
+
+func statusText(st *aem.Status) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", name, value)
+		}
+	}
+	row("TPM", st.TPM)
+	row("in words", st.Identity)
+	row("launch", st.Launch)
+	row("", st.LaunchNote)
+	row("log", st.LogSource)
+	if !st.SetUp {
+		row("set up", "no; run aem-setup init")
+	} else {
+		row("medium", st.Medium)
+		row("secret", map[bool]string{true: "kept, sealed to this TPM", false: "none; run aem-setup secret set text"}[st.SecretKept])
+		for _, state := range st.States {
+			row("approved", state)
+		}
+		if st.Generation != 0 {
+			row("generation", fmt.Sprint(st.Generation))
+		}
+		if st.Opens {
+			row("opens now", "yes")
+		} else {
+			row("opens now", "no: "+st.Sentence)
+			for _, c := range st.Changes {
+				row("differs", c.What)
+			}
+		}
+	}
+	w.Flush() // a strings.Builder takes everything
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// report prints what a command found: as JSON, or as text.
+func (s *setup) report(v any, text string) error {
+	if s.json {
+		return json.NewEncoder(os.Stdout).Encode(v)
+	}
+	_, err := fmt.Println(text)
+	return err
+}

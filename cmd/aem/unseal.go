@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/ui"
+)
+
+// unsealOptions are the flags of aem unseal.
+type unsealOptions struct {
+	where    *aem.Where
+	medium   string
+	tty      string
+	json     bool
+	plain    bool
+	powerOff bool
+}
+
+func unsealCommand(where *aem.Where) *cobra.Command {
+	o := &unsealOptions{where: where}
+	cmd := &cobra.Command{
+		Use:   "unseal --medium DEVICE|FOLDER",
+		Short: "Prove the machine: open the medium's record and show the secret",
+		Long: `unseal opens the record on the medium and shows the secret on the whole screen.
+It runs in the initramfs, before anything asks for a passphrase.
+
+After the owner has confirmed, a PCR is extended so that nothing opens the record again
+in this boot. Where the machine does not prove itself the screen says why; booting on
+takes a word that has to be typed, and no time-out leads there.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.medium == "" {
+				return usageError{errors.New("--medium is needed: the device or folder that holds the sealed record")}
+			}
+			return unseal(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.medium, "medium", "", "block device or folder with the sealed record")
+	f.StringVar(&o.tty, "tty", "/dev/tty", "terminal to show the proof on")
+	f.BoolVar(&o.plain, "plain", false, "lines of text in place of the full screen")
+	f.BoolVar(&o.json, "json", false, "print the outcome as JSON when done; never the secret")
+	f.BoolVar(&o.powerOff, "power-off", false, "switch the machine off where its owner chooses so")
+	return cmd
+}
+
+// outcome is what --json prints. The secret is not part of it.
+type outcome struct {
+	Result     string       `json:"result"` // proved, rejected, refused, first-boot
+	Exit       aem.Exit     `json:"exit"`
+	Cause      aem.Cause    `json:"cause,omitempty"`
+	Sentence   string       `json:"sentence,omitempty"`
+	Detail     string       `json:"detail,omitempty"`
+	Changes    []aem.Change `json:"changes,omitempty"`
+	Unproven   bool         `json:"continued_unproven,omitempty"`
+	State      string       `json:"state,omitempty"`
+	Grade      string       `json:"grade,omitempty"`
+	Weak       string       `json:"weaker_because,omitempty"`
+	Generation uint64       `json:"generation,omitempty"`
+	Commands   int          `json:"tpm_commands"`
+	Millis     float64      `json:"milliseconds,omitempty"`
+}
+
+func unseal(ctx context.Context, o *unsealOptions) error {
+	// No core dump of this process: it would hold the secret.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	tty, err := os.OpenFile(o.tty, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open the terminal for the proof: %w", err)
+	}
+	defer tty.Close()
+	screen, err := openScreen(tty, o.plain)
+	if err != nil {
+		return err
+	}
+	result, err := prove(ctx, o, screen)
+	if err = errors.Join(err, screen.Close()); err != nil {
+		return err
+	}
+	if o.json {
+		if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
+			return fmt.Errorf("print the outcome: %w", err)
+		}
+	}
+	if result.Exit != aem.ExitOK {
+		return exitError{result.Exit}
+	}
+	return nil
+}
+
+func openScreen(tty *os.File, plain bool) (ui.Screen, error) {
+	if plain {
+		return ui.NewPlain(tty, tty), nil
+	}
+	return ui.New(tty)
+}
+
+// prove makes the proof, shows it or the refusal, and caps the PCR before it
+// returns, so that whatever runs next finds nothing to open.
+func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, error) {
+	var counter tpm.Counter
+	m, closer, err := aem.Open(*o.where, &counter)
+	if err != nil {
+		return refused(ctx, o, screen, nil, aem.Refuse(err))
+	}
+	defer closer.Close()
+	records, err := aem.ReadMedium(o.medium)
+	if err != nil {
+		return refused(ctx, o, screen, m, aem.Refuse(err))
+	}
+	proof, err := m.Prove(ctx, records, askPIN(screen))
+	commands := counter.Commands
+	if err != nil {
+		r := aem.Refuse(err)
+		if r.Cause == aem.CauseFirstBoot {
+			return firstBoot(ctx, screen, m, r)
+		}
+		return refused(ctx, o, screen, m, r)
+	}
+	defer clear(proof.Secret)
+	answer, err := screen.ShowProof(ctx, proofView(proof, m.Now()))
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Cap(); err != nil {
+		return refused(ctx, o, screen, nil, aem.Refuse(err))
+	}
+	result := &outcome{
+		Result: "proved", State: proof.State, Generation: proof.Record.Generation,
+		Commands: commands, Millis: float64(proof.Took.Microseconds()) / 1000,
+	}
+	result.Grade, result.Weak = proof.Boot.Grade()
+	if answer != ui.Confirmed {
+		return refused(ctx, o, screen, nil, &aem.Refusal{Cause: aem.CauseRejected})
+	}
+	return result, nil
+}
+
+func firstBoot(ctx context.Context, screen ui.Screen, m *aem.Machine, r *aem.Refusal) (*outcome, error) {
+	if err := screen.ShowNotice(ctx, ui.Notice{Title: "FIRST BOOT", Text: r.Sentence(), Hint: r.Advice()}); err != nil {
+		return nil, err
+	}
+	return &outcome{Result: "first-boot", Cause: r.Cause, Sentence: r.Sentence()}, m.Cap()
+}
+
+// refused shows a refusal. Only a typed word leads on from here.
+func refused(ctx context.Context, o *unsealOptions, screen ui.Screen, m *aem.Machine, r *aem.Refusal) (*outcome, error) {
+	answer, err := screen.ShowRefusal(ctx, refusalView(r))
+	if err != nil {
+		return nil, err
+	}
+	result := &outcome{
+		Result: "refused", Exit: r.Exit(), Cause: r.Cause, Sentence: r.Sentence(), Detail: r.Detail, Changes: r.Changes,
+		Unproven: answer == ui.ContinueUnproven,
+	}
+	if m != nil {
+		// What is refused now must not be opened by what runs next, either.
+		if err := m.Cap(); err != nil {
+			return nil, err
+		}
+	}
+	if answer != ui.ContinueUnproven && o.powerOff {
+		unix.Sync()
+		if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+			return nil, fmt.Errorf("switch the machine off: %w", err)
+		}
+	}
+	return result, nil
+}
