@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,11 +22,17 @@ var ErrNoMedium = errors.New("the medium can't be read")
 
 // ReadMedium reads the records of a medium into memory: of a folder, or of a
 // block device, which is mounted read-only for that time. When it returns, the
-// medium may be pulled out.
-func ReadMedium(path string) (records []seal.Stored, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
+// medium may be pulled out. A device that is not there yet is waited for: an
+// initramfs runs while drivers are still probing.
+func ReadMedium(path string, wait time.Duration) (records []seal.Stored, err error) {
+	var info fs.FileInfo
+	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
+		if info, err = os.Stat(path); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
+		}
 	}
 	folder := path
 	if info.Mode()&fs.ModeDevice != 0 {

@@ -115,7 +115,7 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 		return refused(ctx, o, screen, nil, aem.Refuse(err))
 	}
 	defer closer.Close()
-	records, err := aem.ReadMedium(o.medium)
+	records, err := aem.ReadMedium(o.medium, o.where.Wait)
 	if err != nil {
 		return refused(ctx, o, screen, m, aem.Refuse(err))
 	}
