@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/antievilmaid/aem/internal/testbed"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// sentence is what the owner entrusts. It is typed on the guest's keyboard, and a
+// test looks for it in everything that the story printed and wrote.
+const sentence = "the lighthouse keeper sleeps on Tuesdays"
+
+// machine is the owner's laptop: a TPM, a boot partition that is also the medium,
+// a system's disk, and what it boots.
+type machine struct {
+	version  tpm.Version
+	platform string
+	dir      string // TPM state, disks, logs
+	shots    string // screenshots
+	drtmsim  string // the program
+
+	kernel testbed.Kernel
+	good   parts
+	logs   bytes.Buffer // all that drtmsim and the guests' serial lines said
+}
+
+// parts are what a boot consists of, besides the kernel.
+type parts struct {
+	initrd, loader, cmdline string
+	launch                  bool
+}
+
+const cmdline = "guest.console=tty1 console=ttyS0 panic=-1 quiet"
+
+// newMachine builds the laptop below dir.
+func newMachine(v tpm.Version, dir, shots string) (*machine, error) {
+	m := &machine{version: v, dir: dir, shots: shots, platform: "skinit", drtmsim: filepath.Join(dir, "drtmsim")}
+	if v == tpm.V12 {
+		m.platform = "txt"
+	}
+	for _, d := range []string{dir, shots, filepath.Join(dir, "tpm")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if m.kernel, err = testbed.FindKernel(); err != nil {
+		return nil, err
+	}
+	program, err := testbed.Program("./cmd/drtmsim")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(m.drtmsim, program, 0o755); err != nil {
+		return nil, err
+	}
+	m.good = parts{
+		initrd: filepath.Join(dir, "initrd.img"), loader: filepath.Join(dir, "loader"), cmdline: cmdline, launch: true,
+	}
+	if err := m.writeInitrd(m.good.initrd, "made by its owner\n"); err != nil {
+		return nil, err
+	}
+	if out, err := exec.Command(m.drtmsim, "loader", "--platform", m.platform, m.good.loader).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("write the loader's image: %w: %s", err, out)
+	}
+	if err := m.writeDisks(); err != nil {
+		return nil, err
+	}
+	if v == tpm.V12 {
+		err = testbed.MakeEK12(filepath.Join(dir, "tpm"))
+	}
+	return m, err
+}
+
+// writeInitrd makes the initramfs. It is measured, so it is the same at each boot:
+// what differs from day to day stands on the system's disk.
+func (m *machine) writeInitrd(path, note string) error {
+	im := &testbed.Image{Load: testbed.DiskModules(), Steps: []testbed.Step{
+		testbed.RunOnTTY("/bin/aem", "unseal", "--medium", "/dev/vda", "--wait", "10s"),
+		testbed.Mount("/dev/vda", "/boot"),
+		testbed.Mount("/dev/vdb", "/system"),
+		testbed.RunOnTTY("/bin/system", "/system/todo"),
+	}}
+	for name, pkg := range map[string]string{"bin/aem": "./cmd/aem", "bin/aem-setup": "./cmd/aem-setup", "bin/system": "./internal/demo/system"} {
+		if err := im.Program(name, pkg); err != nil {
+			return err
+		}
+	}
+	im.Dir("tmp", 0o700)
+	im.File("etc/note", 0o644, []byte(note))
+	b, err := im.Build(m.kernel)
+	if err != nil {
+		return fmt.Errorf("build the initramfs: %w", err)
+	}
+	return os.WriteFile(path, b, 0o644)
+}
+
+// firstDay is what the owner does in the running system after the first boot.
+const firstDay = `/bin/aem-setup init --home /system/aem --medium /boot
+/bin/aem-setup secret set text --home /system/aem
+/bin/aem-setup seal --home /system/aem --kernel /boot/vmlinuz --initrd /boot/initrd.img --label Monday
+`
+
+func (m *machine) writeDisks() error {
+	boot := filepath.Join(m.dir, "boot")
+	if err := os.MkdirAll(boot, 0o755); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{m.kernel.Image: "vmlinuz", m.good.initrd: "initrd.img"} {
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(boot, to), b, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := testbed.Ext4Image(m.medium(), 64, boot); err != nil {
+		return err
+	}
+	return m.writeSystem(firstDay)
+}
+
+// medium and system are the disks' images.
+func (m *machine) medium() string { return filepath.Join(m.dir, "medium.img") }
+func (m *machine) system() string { return filepath.Join(m.dir, "system.img") }
+
+// writeSystem makes the system's disk.
+func (m *machine) writeSystem(todo string) error {
+	dir := filepath.Join(m.dir, "system")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "todo"), []byte(todo), 0o644); err != nil {
+		return err
+	}
+	return testbed.Ext4Image(m.system(), 16, dir)
+}
+
+// boot is a boot that goes on: the guest with its TPM and launch.
+type boot struct {
+	*testbed.Guest
+	m        *machine
+	emulator *testbed.Emulator
+	sim      *exec.Cmd
+	said     bytes.Buffer
+}
+
+// boot switches the laptop on.
+func (m *machine) boot(ctx context.Context, p parts) (*boot, error) {
+	emulator, err := testbed.StartEmulator(filepath.Join(m.dir, "tpm"), m.version)
+	if err != nil {
+		return nil, err
+	}
+	b := &boot{m: m, emulator: emulator}
+	listen, handover := filepath.Join(m.dir, "sim"), filepath.Join(m.dir, "handover")
+	os.Remove(listen)
+	args := []string{"--listen", listen, "--swtpm", emulator.Socket(), "--handover", handover,
+		"--platform", m.platform, "--loader", p.loader, "--kernel", m.kernel.Image, "--initrd", p.initrd, "--append", p.cmdline}
+	if !p.launch {
+		args = append(args, "--no-launch")
+	}
+	b.sim = exec.CommandContext(ctx, m.drtmsim, args...)
+	b.sim.Stdout, b.sim.Stderr = &b.said, &b.said
+	if err := b.sim.Start(); err != nil {
+		emulator.Stop()
+		return nil, fmt.Errorf("start drtmsim: %w", err)
+	}
+	if err := waitFor(ctx, listen, handover); err != nil {
+		b.end()
+		return nil, fmt.Errorf("%w; drtmsim said: %s", err, b.said.Bytes())
+	}
+	b.Guest, err = testbed.StartGuest(testbed.Config{
+		Kernel: m.kernel.Image, Initrd: p.initrd, Append: p.cmdline, TPM: listen, HandOver: handover,
+		Drives: []testbed.Drive{{Path: m.medium()}, {Path: m.system()}},
+	})
+	if err != nil {
+		b.end()
+		return nil, err
+	}
+	return b, nil
+}
+
+// waitFor waits for drtmsim's socket and file.
+func waitFor(ctx context.Context, paths ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	pause := time.NewTicker(5 * time.Millisecond)
+	defer pause.Stop()
+	for _, path := range paths {
+		for {
+			if _, err := os.Stat(path); err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s does not appear: %w", filepath.Base(path), ctx.Err())
+			case <-pause.C:
+			}
+		}
+	}
+	return nil
+}
+
+// end takes everything down and keeps what was said.
+func (b *boot) end() {
+	if b.Guest != nil {
+		b.Kill()
+		b.m.logs.Write(b.Transcript())
+	}
+	b.sim.Process.Kill()
+	b.sim.Wait()
+	b.emulator.Stop()
+	b.m.logs.Write(b.said.Bytes())
+}
+
+// shot saves what the screen shows.
+func (b *boot) shot(name string) error {
+	picture, err := b.Screenshot()
+	if err != nil {
+		return err
+	}
+	return testbed.SavePNG(filepath.Join(b.m.shots, name+".png"), picture)
+}
+
+// play gives the guest to the person at the terminal.
+func (m *machine) play(ctx context.Context, out io.Writer) error {
+	p := m.good
+	p.cmdline = strings.Replace(cmdline, "tty1", "ttyS0", 1)
+	for n := 1; ; n++ {
+		fmt.Fprintf(out, "\r\n--- boot %d; Ctrl-] ends ---\r\n", n)
+		b, err := m.boot(ctx, p)
+		if err != nil {
+			return err
+		}
+		err = b.Attach(os.Stdin, os.Stdout)
+		ended := b.Wait(ctxDone()) == nil
+		b.end()
+		if err != nil || !ended {
+			return err
+		}
+	}
+}
+
+// ctxDone is a context that is over: for asking whether something ended already.
+func ctxDone() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

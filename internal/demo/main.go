@@ -1,0 +1,106 @@
+// Demo plays the project's story in QEMU: a machine proves itself to its owner,
+// an evil maid changes it in one way after the other, and each time it refuses
+// and says why. The kernel is Debian's, the TPM is swtpm, the launch is drtmsim's.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"github.com/antievilmaid/aem/tpm"
+)
+
+func main() {
+	family := flag.String("tpm", "", "TPM family to play with: 2.0, 1.2, or both where it is empty")
+	play := flag.Bool("play", false, "play yourself: the guest's screen is on your terminal")
+	out := flag.String("out", "build/demo", "folder for the screenshots")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Stdout, *family, *play, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, w io.Writer, family string, play bool, out string) error {
+	versions := map[string][]tpm.Version{"": {tpm.V20, tpm.V12}, "2.0": {tpm.V20}, "1.2": {tpm.V12}}[family]
+	if versions == nil {
+		return fmt.Errorf("there is no TPM family %q; there are 2.0 and 1.2", family)
+	}
+	failed := 0
+	for _, v := range versions {
+		dir, err := os.MkdirTemp("", "aem-demo-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		fmt.Fprintf(w, "\n%s. The programs and the laptop are being built ...\n", v)
+		m, err := newMachine(v, dir, filepath.Join(out, shotFolder(v)))
+		if err != nil {
+			return err
+		}
+		if play {
+			return m.play(ctx, w)
+		}
+		results := m.tellAll(ctx, w)
+		for _, r := range results {
+			if r.err != nil {
+				failed++
+			}
+		}
+		table(w, m, results)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d chapters did not go as they should", failed)
+	}
+	return nil
+}
+
+func shotFolder(v tpm.Version) string {
+	if v == tpm.V12 {
+		return "tpm12"
+	}
+	return "tpm20"
+}
+
+// tellAll plays the whole story, with a line before and after each boot.
+func (m *machine) tellAll(ctx context.Context, w io.Writer) []result {
+	var results []result
+	for i, c := range story {
+		fmt.Fprintf(w, "  %d. %s ... ", i+1, c.title)
+		start := time.Now()
+		r := result{chapter: c, err: m.tell(ctx, c)}
+		r.took = time.Since(start)
+		results = append(results, r)
+		if r.err != nil {
+			fmt.Fprintf(w, "FAILED\n%v\n", r.err)
+			if i < 2 || ctx.Err() != nil {
+				break // nothing was sealed, so the rest says nothing
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s (%.1f s)\n", c.outcome, r.took.Seconds())
+	}
+	return results
+}
+
+// table says what was tried and what happened.
+func table(w io.Writer, m *machine, results []result) {
+	fmt.Fprintf(w, "\n%s, launch simulated as %s\n", m.version, m.platform)
+	fmt.Fprintf(w, "  %-36s %-46s %s\n", "WHAT WAS TRIED", "WHAT HAPPENED", "EXIT")
+	for _, r := range results {
+		outcome, exit := r.chapter.outcome, r.chapter.exit
+		if r.err != nil {
+			outcome, exit = "NOT AS IT SHOULD; see above", "-"
+		}
+		fmt.Fprintf(w, "  %-36s %-46s %s\n", r.chapter.title, outcome, exit)
+	}
+	fmt.Fprintf(w, "Screenshots: %s\n", m.shots)
+}
