@@ -17,26 +17,21 @@ import (
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
-	"github.com/antievilmaid/aem/tpm12"
-	"github.com/antievilmaid/aem/tpm2"
 )
 
 // laptop is a machine with an emulated TPM, files to boot from, a medium and an
 // owner's set-up.
 type laptop struct {
 	*aem.Machine
-	t        *testing.T
-	conn     *swtpm.TPM
-	counter  *tpm.Counter
-	version  tpm.Version
-	platform drtm.Platform
-	medium   string
-	home     aem.Home
-	homeDir  string
+	t       *testing.T
+	conn    *swtpm.TPM
+	counter *tpm.Counter
+	medium  string
+	home    aem.Home
+	homeDir string
 
-	loader, kernel, initrd []byte
-	cmdline                string
-	log                    *eventlog.Log // what the last launch left
+	drtm.LinuxLaunch               // what it boots
+	log              *eventlog.Log // what the last launch left
 }
 
 func eachFamily(t *testing.T, test func(t *testing.T, l *laptop)) {
@@ -57,12 +52,8 @@ func newLaptop(t *testing.T, v tpm.Version, p drtm.Platform) *laptop {
 func laptopWith(t *testing.T, conn *swtpm.TPM, v tpm.Version, p drtm.Platform) *laptop {
 	t.Helper()
 	l := &laptop{
-		t: t, conn: conn, version: v, platform: p, medium: t.TempDir(), homeDir: filepath.Join(t.TempDir(), "home"),
-		counter: &tpm.Counter{Channel: conn}, loader: []byte("a SINIT module"),
-		kernel: bzImage("kernel"), initrd: []byte("an initramfs"), cmdline: "root=/dev/xvda quiet",
-	}
-	if p == drtm.SKINIT {
-		l.loader = slb("loader")
+		t: t, conn: conn, medium: t.TempDir(), homeDir: filepath.Join(t.TempDir(), "home"),
+		counter: &tpm.Counter{Channel: conn}, LinuxLaunch: testbed.SampleLaunch(p, v),
 	}
 	l.home = aem.OpenHome(l.homeDir)
 	chip, err := aem.NewChip(l.counter, v)
@@ -76,26 +67,6 @@ func laptopWith(t *testing.T, conn *swtpm.TPM, v tpm.Version, p drtm.Platform) *
 	return l
 }
 
-// bzImage is a small file with a whole setup header.
-func bzImage(code string) []byte {
-	b := make([]byte, 4096)
-	b[0x1f1] = 3
-	copy(b[0x1fe:], []byte{0x55, 0xaa, 0xeb, 0x6a})
-	copy(b[0x202:], "HdrS\x0f\x02")
-	b[0x211] = 1
-	binary.LittleEndian.PutUint32(b[0x260:], 0x01234000)
-	copy(b[2048:], code)
-	return b
-}
-
-// slb is a Secure Loader Block of which 64 of 100 bytes are measured.
-func slb(code string) []byte {
-	b := make([]byte, 100)
-	copy(b, []byte{16, 0, 64, 0})
-	copy(b[16:], code)
-	return b
-}
-
 func (l *laptop) must(err error) {
 	l.t.Helper()
 	if err != nil {
@@ -106,53 +77,16 @@ func (l *laptop) must(err error) {
 // restart starts the machine without a launch.
 func (l *laptop) restart() {
 	l.t.Helper()
-	l.must(testbed.PowerOff(l.conn, l.version))
-	l.must(testbed.PowerOn(l.conn, l.version))
+	l.must(testbed.PowerOff(l.conn, l.Version))
+	l.must(testbed.PowerOn(l.conn, l.Version))
 	l.log = nil
 }
 
-// extend extends a PCR at a locality.
-func (l *laptop) extend(at tpm.Locality, p tpm.PCR, digests []tpm.TaggedDigest) {
-	l.t.Helper()
-	l.must(l.conn.SetLocality(at))
-	if l.version == tpm.V12 {
-		l.must(tpm12.New(l.conn).Extend(p, digests))
-	} else {
-		l.must(tpm2.New(l.conn).Extend(p, digests))
-	}
-	l.must(l.conn.SetLocality(0))
-}
-
-func (l *laptop) algs() []tpm.Alg {
-	l.t.Helper()
-	if l.version == tpm.V12 {
-		return []tpm.Alg{tpm.SHA1}
-	}
-	algs, err := tpm2.New(l.conn).PCRBanks()
-	l.must(err)
-	return algs
-}
-
-// boot restarts the machine, launches its files as CPU, loader and kernel do,
-// and leaves the log.
+// boot restarts the machine and launches its files.
 func (l *laptop) boot() {
 	l.t.Helper()
 	l.restart()
-	launch := drtm.LinuxLaunch{
-		Platform: l.platform, Version: l.version, Algs: l.algs(),
-		Loader: l.loader, Kernel: l.kernel, Initrd: l.initrd, CommandLine: l.cmdline,
-	}
-	ms, err := launch.Measurements()
-	l.must(err)
-	l.must(l.conn.Launch(launch.LaunchData()))
-	for _, m := range ms {
-		if m.Extended() && !m.ByCPU() {
-			l.extend(m.Locality, m.PCR, m.Digests)
-		}
-	}
-	log, err := drtm.BuildLog(l.platform, l.version, launch.Algs, ms)
-	l.must(err)
-	raw, err := log.AppendTo(nil)
+	raw, err := testbed.LaunchLinux(l.conn, l.LinuxLaunch)
 	l.must(err)
 	l.log, err = eventlog.Parse(raw)
 	l.must(err)
@@ -242,7 +176,7 @@ func writeFile(t *testing.T, path string, b []byte) {
 // clearTPM clears the TPM as the firmware's setup does.
 func (l *laptop) clearTPM() {
 	l.t.Helper()
-	if l.version == tpm.V20 {
+	if l.Version == tpm.V20 {
 		_, err := gotpm.Clear{AuthHandle: gotpm.TPMRHPlatform}.Execute(l.conn)
 		l.must(err)
 		return

@@ -38,7 +38,7 @@ func TestTheStory(t *testing.T) {
 		l.setUp("")
 		l.boot()
 		p := l.wantProof()
-		if p.Boot.Launch.Platform != l.platform || p.State != "first" {
+		if p.Boot.Launch.Platform != l.Platform || p.State != "first" {
 			t.Errorf("proved as %s, state %q", p.Boot.Launch.Platform, p.State)
 		}
 		l.wantRefusal(aem.CauseAlready, aem.ExitMeasurements)
@@ -48,10 +48,10 @@ func TestTheStory(t *testing.T) {
 			tamper func()
 			what   []string
 		}{
-			"initramfs":           {func() { l.initrd = []byte("an jnitramfs") }, []string{"initramfs"}},
-			"kernel command line": {func() { l.cmdline += " init=/bin/sh" }, []string{"kernel command line"}},
-			"launched image":      {func() { l.loader = bytes.Clone(l.loader); l.loader[8] ^= 1 }, nil},
-			"kernel":              {func() { l.kernel = bzImage("kernal") }, []string{"kernel"}},
+			"initramfs":           {func() { l.Initrd = []byte("an jnitramfs") }, []string{"initramfs"}},
+			"kernel command line": {func() { l.CommandLine += " init=/bin/sh" }, []string{"kernel command line"}},
+			"launched image":      {func() { l.Loader = bytes.Clone(l.Loader); l.Loader[8] ^= 1 }, nil},
+			"kernel":              {func() { l.Kernel = testbed.BzImage("kernal") }, []string{"kernel"}},
 		} {
 			c.tamper()
 			l.boot()
@@ -69,7 +69,7 @@ func TestTheStory(t *testing.T) {
 			if len(what) == 0 {
 				t.Errorf("with another %s, the refusal names nothing", name)
 			}
-			l.loader, l.kernel, l.initrd, l.cmdline = good.loader, good.kernel, good.initrd, good.cmdline
+			l.Loader, l.Kernel, l.Initrd, l.CommandLine = good.Loader, good.Kernel, good.Initrd, good.CommandLine
 		}
 		l.restart()
 		l.wantRefusal(aem.CauseNotLaunched, aem.ExitMeasurements)
@@ -101,7 +101,7 @@ func TestTheNextBootIsSealedToBeforeItTakesPlace(t *testing.T) {
 		l.setUp("")
 		boot, err := l.Boot()
 		l.must(err)
-		state, err := boot.Next(aem.Files{Kernel: bzImage("new"), Initrd: []byte("new"), CommandLine: "new", Label: "update"})
+		state, err := boot.Next(aem.Files{Kernel: testbed.BzImage("new"), Initrd: []byte("new"), CommandLine: "new", Label: "update"})
 		l.must(err)
 		present, err := boot.Present("today")
 		l.must(err)
@@ -109,7 +109,7 @@ func TestTheNextBootIsSealedToBeforeItTakesPlace(t *testing.T) {
 		l.must(err)
 		l.boot()
 		l.wantProof()
-		l.kernel, l.initrd, l.cmdline = bzImage("new"), []byte("new"), "new"
+		l.Kernel, l.Initrd, l.CommandLine = testbed.BzImage("new"), []byte("new"), "new"
 		l.boot()
 		if p := l.wantProof(); p.State != "update" {
 			t.Errorf("the updated boot is in state %q", p.State)
@@ -131,7 +131,7 @@ func TestLaunchesThatAreNone(t *testing.T) {
 
 		l.boot()
 		l.log.Events = l.log.Events[:len(l.log.Events)-1]
-		l.log.Events[len(l.log.Events)-1].Digests = tpm.SumAll(l.algs(), []byte("forged"))
+		l.log.Events[len(l.log.Events)-1].Digests = tpm.SumAll(l.Algs, []byte("forged"))
 		l.wantRefusal(aem.CauseLogUnproven, aem.ExitMeasurements)
 
 		// The forger has locality 2 and the good launch's log, but no launch.
@@ -141,7 +141,7 @@ func TestLaunchesThatAreNone(t *testing.T) {
 		l.log = log
 		for i := range log.Events {
 			if e := &log.Events[i]; e.Extended() {
-				l.extend(2, e.PCR, present(e, l.algs()))
+				l.must(testbed.Extend(l.conn, l.Version, 2, e.PCR, present(e, l.Algs)))
 			}
 		}
 		l.wantRefusal(aem.CauseNotLaunched, aem.ExitMeasurements)
@@ -214,7 +214,7 @@ func TestThePINIsNotAskedForInVain(t *testing.T) {
 	eachFamily(t, func(t *testing.T, l *laptop) {
 		l.boot()
 		l.setUp("2718")
-		l.initrd = []byte("evil")
+		l.Initrd = []byte("evil")
 		l.boot()
 		_, err := l.Prove(t.Context(), l.records(), func(context.Context, *aem.Guesses) ([]byte, error) {
 			t.Error("a changed machine asks for the PIN")
@@ -230,8 +230,8 @@ func TestAnotherTPM(t *testing.T) {
 	eachFamily(t, func(t *testing.T, l *laptop) {
 		l.boot()
 		l.setUp("")
-		chip, _ := testbed.NewForeignTPM(t, l.version)
-		other := laptopWith(t, chip, l.version, l.platform)
+		chip, _ := testbed.NewForeignTPM(t, l.Version)
+		other := laptopWith(t, chip, l.Version, l.Platform)
 		other.medium = l.medium
 		other.boot()
 		other.wantRefusal(aem.CauseOtherTPM, aem.ExitOtherTPM)

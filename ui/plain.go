@@ -37,7 +37,7 @@ func (p *plain) print(pg *page) error {
 	lines = append(append(lines, ""), pg.keys...)
 	var b bytes.Buffer
 	for _, l := range lines {
-		fmt.Fprintf(&b, "%s\r\n", strings.TrimRight(l, " "))
+		fmt.Fprintf(&b, "%s\n", strings.TrimRight(l, " "))
 	}
 	_, err := p.out.Write(b.Bytes())
 	clear(b.Bytes())
@@ -59,7 +59,7 @@ func (p *plain) show(ctx context.Context, pg *page) (*sheet, error) {
 	}
 	for !s.done {
 		if s.note != "" {
-			fmt.Fprintf(p.out, "%s\r\n", s.note)
+			fmt.Fprintf(p.out, "%s\n", s.note)
 		}
 		if _, err := io.WriteString(p.out, prompt); err != nil {
 			return nil, fmt.Errorf("print %q: %w", pg.title, err)
@@ -89,7 +89,7 @@ func (p *plain) readLine(ctx context.Context, limit int, secret bool) ([]byte, e
 			return nil, err
 		}
 		defer restore()
-		defer io.WriteString(p.out, "\r\n")
+		defer io.WriteString(p.out, "\n")
 	}
 	line := make([]byte, 0, limit)
 	long := false
@@ -163,7 +163,7 @@ func (p *plain) Ask(ctx context.Context, q Question) ([]byte, error) {
 	return s.typed, nil
 }
 
-func (p *plain) Progress(text string) { fmt.Fprintf(p.out, "%s\r\n", clean([]byte(text))) }
+func (p *plain) Progress(text string) { fmt.Fprintf(p.out, "%s\n", clean([]byte(text))) }
 
 // Close has nothing to clear: lines of text scroll.
 func (p *plain) Close() error { return nil }
