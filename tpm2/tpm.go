@@ -19,7 +19,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	gotpm "github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -35,33 +34,18 @@ type TPM struct {
 // New returns a TPM over a channel. Nothing is sent.
 func New(ch tpm.Channel) *TPM { return &TPM{guard{ch}} }
 
-// guard checks a response's framing before go-tpm unmarshals it, and sends a
-// command again that the TPM asks for again.
+// guard checks a response's framing before go-tpm unmarshals it.
 type guard struct{ tpm.Channel }
 
-// A TPM answers "again, please" while it tests itself, or when the first use of
-// a PIN after a restart made it note that fact (Part 1, clause 19.8.6). The
-// pauses double; together they stay under three seconds.
-const firstPause, pauses = 5 * time.Millisecond, 9
-
 func (g guard) Send(cmd []byte) ([]byte, error) {
-	for i := 0; ; i++ {
-		rsp, err := g.Channel.Send(cmd)
-		if err != nil {
-			return nil, err
-		}
-		if err := checkFrame(rsp); err != nil {
-			return nil, err
-		}
-		switch gotpm.TPMRC(binary.BigEndian.Uint32(rsp[6:])) {
-		case gotpm.TPMRCRetry, gotpm.TPMRCYielded, gotpm.TPMRCTesting:
-			if i < pauses {
-				time.Sleep(firstPause << i)
-				continue
-			}
-		}
-		return rsp, nil
+	rsp, err := g.Channel.Send(cmd)
+	if err != nil {
+		return nil, err
 	}
+	if err := checkFrame(rsp); err != nil {
+		return nil, err
+	}
+	return rsp, nil
 }
 
 // checkFrame refuses what is no TPM 2.0 response at all.

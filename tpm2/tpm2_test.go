@@ -506,9 +506,6 @@ func FuzzResponse(f *testing.F) {
 		if len(fixed) >= 6 {
 			binary.BigEndian.PutUint32(fixed[2:], uint32(len(fixed)))
 		}
-		if len(fixed) >= 10 && gotpm.TPMRC(binary.BigEndian.Uint32(fixed[6:])).IsWarning() {
-			return // "again, please", each time: the pauses are real, and nothing is parsed
-		}
 		chip := tpm2.New(constant(fixed))
 		chip.ReadPCRs(launchPCRs)
 		chip.FindStorageKey()

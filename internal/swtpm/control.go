@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -236,8 +237,34 @@ func Dial(path string) (*TPM, error) {
 	return &TPM{c, d}, nil
 }
 
+// A TPM 2.0 answers "again, please" while it tests itself, or when the first use
+// of a PIN after a restart made it note that fact (TPM Library, Part 1, clause
+// 19.8.6). The kernel's driver then sends the command again by itself, so an
+// emulator's channel does, too. The pauses double; together they stay under
+// three seconds.
+const (
+	rcYielded, rcTesting, rcRetry = 0x908, 0x90a, 0x922
+
+	firstPause, pauses = 5 * time.Millisecond, 9
+)
+
 // Send sends one TPM command at the present locality.
-func (t *TPM) Send(cmd []byte) ([]byte, error) { return t.data.Send(cmd) }
+func (t *TPM) Send(cmd []byte) ([]byte, error) {
+	for i := 0; ; i++ {
+		rsp, err := t.data.Send(cmd)
+		if err != nil {
+			return nil, err
+		}
+		switch binary.BigEndian.Uint32(rsp[6:]) {
+		case rcYielded, rcTesting, rcRetry:
+			if i < pauses {
+				time.Sleep(firstPause << i)
+				continue
+			}
+		}
+		return rsp, nil
+	}
+}
 
 // Close ends both channels.
 func (t *TPM) Close() error { return errors.Join(t.data.Close(), t.Control.Close()) }
