@@ -54,7 +54,8 @@ fuzz: ## each fuzz target for FUZZTIME (1m)
 fuzz-short: ## each fuzz target for 5 seconds
 	@scripts/fuzz 5s
 
-bench: ## the benchmarks
+bench: deps ## the figures of docs/benchmarks.md, and the benchmarks
+	@go run ./internal/figures
 	go test -run '^$$' -bench . -benchmem ./...
 
 install: build ## the programs into DESTDIR/PREFIX/bin

@@ -29,27 +29,39 @@ type Terminal struct {
 // Open opens a terminal, which goes away with the test.
 func Open(t testing.TB) *Terminal {
 	t.Helper()
+	x, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.t = t
+	t.Cleanup(x.HangUp)
+	t.Cleanup(func() { x.TTY.Close() })
+	return x
+}
+
+// New opens a terminal outside of a test.
+func New() (*Terminal, error) {
 	// Non-blocking, so that closing it ends the read that waits on it.
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	x := &Terminal{t: t, master: os.NewFile(uintptr(fd), "/dev/ptmx"), more: make(chan struct{}, 1)}
-	t.Cleanup(x.HangUp)
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
+	x := &Terminal{master: os.NewFile(uintptr(fd), "/dev/ptmx"), more: make(chan struct{}, 1)}
+	err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	if err == nil {
+		var n int
+		n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		x.Path = fmt.Sprintf("/dev/pts/%d", n)
 	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		x.TTY, err = os.OpenFile(x.Path, os.O_RDWR|unix.O_NOCTTY, 0)
+	}
 	if err != nil {
-		t.Fatal(err)
+		x.HangUp()
+		return nil, err
 	}
-	x.Path = fmt.Sprintf("/dev/pts/%d", n)
-	if x.TTY, err = os.OpenFile(x.Path, os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { x.TTY.Close() })
 	go x.read()
-	return x
+	return x, nil
 }
 
 func (x *Terminal) read() {
@@ -79,21 +91,28 @@ func (x *Terminal) Seen() string {
 // Expect waits until a text has been written.
 func (x *Terminal) Expect(text string) {
 	x.t.Helper()
+	if err := x.Wait(text); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// Wait is Expect outside of a test.
+func (x *Terminal) Wait(text string) error {
 	deadline := time.After(20 * time.Second)
 	for !strings.Contains(x.Seen(), text) {
 		select {
 		case <-x.more:
 		case <-deadline:
-			x.t.Fatalf("the terminal never showed %q; it showed %q", text, x.Seen())
+			return fmt.Errorf("the terminal never showed %q; it showed %q", text, x.Seen())
 		}
 	}
+	return nil
 }
 
 // Send types on the terminal.
 func (x *Terminal) Send(keys string) {
-	x.t.Helper()
-	if _, err := x.master.WriteString(keys); err != nil {
-		x.t.Fatal(err)
+	if _, err := x.master.WriteString(keys); err != nil && x.t != nil {
+		x.t.Error(err)
 	}
 }
 
