@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +48,7 @@ func New(tty *os.File) (Screen, error) {
 	if os.Getenv("TERM") == "" {
 		env = append(env, "TERM=linux")
 	}
-	return &fullScreen{tty: tty, colour: os.Getenv("NO_COLOR") == "", env: env}, nil
+	return screen{&fullScreen{tty: tty, colour: os.Getenv("NO_COLOR") == "", env: env}}, nil
 }
 
 // model is a sheet as bubbletea runs it.
@@ -172,37 +171,6 @@ func (f *fullScreen) show(ctx context.Context, p *page) (s *sheet, err error) {
 func dropTypeAhead(tty *os.File) {
 	// What is no terminal has no such keys, and the call's error says only that.
 	_ = unix.IoctlSetInt(int(tty.Fd()), unix.TCFLSH, unix.TCIFLUSH)
-}
-
-func (f *fullScreen) decide(ctx context.Context, p *page) (Answer, error) {
-	s, err := f.show(ctx, p)
-	if err != nil {
-		return Rejected, err
-	}
-	return s.answer, nil
-}
-
-func (f *fullScreen) ShowProof(ctx context.Context, p Proof) (Answer, error) {
-	return f.decide(ctx, proofPage(&p))
-}
-
-func (f *fullScreen) ShowRefusal(ctx context.Context, r Refusal) (Answer, error) {
-	return f.decide(ctx, refusalPage(&r))
-}
-
-func (f *fullScreen) ShowNotice(ctx context.Context, n Notice) error {
-	_, err := f.decide(ctx, noticePage(&n))
-	return err
-}
-
-func (f *fullScreen) Ask(ctx context.Context, q Question) ([]byte, error) {
-	s, err := f.show(ctx, questionPage(&q))
-	if err != nil {
-		return nil, err
-	}
-	answer := bytes.Clone(s.typed)
-	s.forget()
-	return answer, nil
 }
 
 func (f *fullScreen) Progress(text string) {

@@ -22,7 +22,7 @@ type plain struct {
 }
 
 // NewPlain returns a screen of lines of text.
-func NewPlain(in io.Reader, out io.Writer) Screen { return &plain{in, out} }
+func NewPlain(in io.Reader, out io.Writer) Screen { return screen{&plain{in, out}} }
 
 // plainWidth is the width of the lines.
 const plainWidth = 76
@@ -132,35 +132,6 @@ func noEcho(fd int) (restore func(), err error) {
 		return nil, fmt.Errorf("switch the terminal's echo off: %w", err)
 	}
 	return func() { unix.IoctlSetTermios(fd, unix.TCSETS, old) }, nil
-}
-
-func (p *plain) decide(ctx context.Context, pg *page) (Answer, error) {
-	s, err := p.show(ctx, pg)
-	if err != nil {
-		return Rejected, err
-	}
-	return s.answer, nil
-}
-
-func (p *plain) ShowProof(ctx context.Context, v Proof) (Answer, error) {
-	return p.decide(ctx, proofPage(&v))
-}
-
-func (p *plain) ShowRefusal(ctx context.Context, v Refusal) (Answer, error) {
-	return p.decide(ctx, refusalPage(&v))
-}
-
-func (p *plain) ShowNotice(ctx context.Context, v Notice) error {
-	_, err := p.decide(ctx, noticePage(&v))
-	return err
-}
-
-func (p *plain) Ask(ctx context.Context, q Question) ([]byte, error) {
-	s, err := p.show(ctx, questionPage(&q))
-	if err != nil {
-		return nil, err
-	}
-	return s.typed, nil
 }
 
 func (p *plain) Progress(text string) { fmt.Fprintf(p.out, "%s\n", clean([]byte(text))) }

@@ -130,7 +130,7 @@ func TestWhatIsNoTerminalGetsPlainText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := s.(*plain); !ok {
+	if _, ok := s.(screen).terminal.(*plain); !ok {
 		t.Errorf("a pipe got %T", s)
 	}
 }

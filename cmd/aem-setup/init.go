@@ -1,12 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
 )
 
 func initCommand(s *setup) *cobra.Command {
@@ -21,10 +22,10 @@ are left alone.
 
 A TPM 1.2 without an owner gets one, with a random password that is kept sealed to the
 TPM; give --owner-password to choose it. A TPM with an owner needs its password.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if medium == "" {
-				return usageError{errors.New("--medium is needed: the folder where the boot partition or stick is mounted")}
+				return cli.Usage("--medium is needed: the folder where the boot partition or stick is mounted")
 			}
 			var owner []byte
 			if askOwner {
@@ -39,6 +40,7 @@ TPM; give --owner-password to choose it. A TPM with an owner needs its password.
 				return err
 			}
 			defer closer.Close()
+			fmt.Fprintln(os.Stderr, "Preparing the TPM; a slow one takes up to a minute ...")
 			made, err := m.Init(home, medium, owner)
 			if err != nil {
 				return err

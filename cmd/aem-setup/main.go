@@ -4,43 +4,15 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
 
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	os.Exit(int(run(ctx, os.Args[1:])))
-}
-
-// run executes one command line and returns its exit code.
-func run(ctx context.Context, args []string) aem.Exit {
-	cmd := newCommand()
-	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
-	var usage usageError
-	switch {
-	case err == nil:
-		return aem.ExitOK
-	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "aem-setup: %v\nTry aem-setup --help.\n", err)
-		return aem.ExitUsage
-	}
-	fmt.Fprintf(os.Stderr, "aem-setup: %v\n", err)
-	return aem.ExitOf(err)
-}
-
-// usageError is a command line that makes no sense.
-type usageError struct{ error }
+func main() { cli.Main(newCommand()) }
 
 // setup is what all commands share.
 type setup struct {
@@ -63,9 +35,7 @@ func newCommand() *cobra.Command {
 
 From the next boot on, aem unseal shows the sentence before anything asks for a
 passphrase, and only if the machine is as it was sealed.`,
-		SilenceErrors: true, SilenceUsage: true,
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := cmd.PersistentFlags()
 	f.StringVar(&s.where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
 	f.StringVar(&s.where.Log, "log", "", "a file to read in place of this machine's launch log")
@@ -79,11 +49,4 @@ passphrase, and only if the machine is as it was sealed.`,
 func (s *setup) open() (*aem.Machine, aem.Home, io.Closer, error) {
 	m, closer, err := aem.Open(s.where, nil)
 	return m, aem.OpenHome(s.home), closer, err
-}
-
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("%q is one argument too many", args[0])}
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/seal"
 )
 
@@ -30,7 +30,7 @@ then on it opens, and every copy of an older record is dead.
 Without files it seals to this boot, as its launch log tells after it was checked with
 the TPM. With --kernel, --initrd and --cmdline it seals to the boot that these lead to,
 computed before it takes place; --and-present adds this boot.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return sealSecret(cmd, s, o) },
 	}
 	f := cmd.Flags()
@@ -45,7 +45,7 @@ computed before it takes place; --and-present adds this boot.`,
 
 func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	if (o.kernel == "") != (o.initrd == "") {
-		return usageError{errors.New("--kernel and --initrd belong together")}
+		return cli.Usage("--kernel and --initrd belong together")
 	}
 	m, home, closer, err := s.open()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
 )
 
 func secretCommand(s *setup) *cobra.Command {
@@ -27,7 +28,7 @@ you should know it, and it should not be one that others could guess.
 
 It is kept sealed to this TPM until you seal it to a boot, so a copy of the disk does
 not hold it. It is never taken from the command line, where other programs see it.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			text, err := readSecret("Your sentence: ")
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
@@ -82,7 +83,7 @@ func capture(t *testing.T, input string, args []string) (aem.Exit, string) {
 		temp.Close()
 	}(os.Stdin, os.Stdout, os.Stderr)
 	os.Stdin, os.Stdout, os.Stderr = in, temp, temp
-	exit := run(t.Context(), args)
+	exit := cli.Run(t.Context(), newCommand(), args)
 	b, err := os.ReadFile(temp.Name())
 	if err != nil {
 		t.Fatal(err)

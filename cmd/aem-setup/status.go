@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
 )
 
 func statusCommand(s *setup) *cobra.Command {
@@ -19,7 +20,7 @@ func statusCommand(s *setup) *cobra.Command {
 		Long: `status looks at the TPM, the launch and the medium, and says whether the record would
 open now. It opens nothing, and costs no try where a PIN is set. After the machine has
 proved itself in this boot the record does not open again until it restarts.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m, home, closer, err := s.open()
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/pty"
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
@@ -101,7 +102,7 @@ func capture(t *testing.T, args []string) (exit aem.Exit, stdout, stderr string)
 		*f, temps[i] = temp, temp
 		defer func() { *f = old }()
 	}
-	exit = run(t.Context(), args)
+	exit = cli.Run(t.Context(), newCommand(), args)
 	for i, temp := range temps {
 		b, err := os.ReadFile(temp.Name())
 		temp.Close()

@@ -14,6 +14,7 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
 )
@@ -31,7 +32,7 @@ with this machine's TPM; with a FILE only where --tpm names one. What a log says
 hearsay until it agrees with the TPM. Exit code 4: it does not.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError{errors.New("one log can be read at a time")}
+				return cli.Usage("one log can be read at a time")
 			}
 			return nil
 		},
@@ -46,7 +47,7 @@ hearsay until it agrees with the TPM. Exit code 4: it does not.`,
 				err = r.print(os.Stdout)
 			}
 			if err == nil && r.Compared && r.Launch != drtm.Verified.String() {
-				return exitError{aem.ExitMeasurements}
+				return cli.Done{Exit: aem.ExitMeasurements}
 			}
 			return err
 		},

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/ui"
 )
@@ -36,10 +37,10 @@ It runs in the initramfs, before anything asks for a passphrase.
 After the owner has confirmed, a PCR is extended so that nothing opens the record again
 in this boot. Where the machine does not prove itself the screen says why; booting on
 takes a word that has to be typed, and no time-out leads there.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.medium == "" {
-				return usageError{errors.New("--medium is needed: the device or folder that holds the sealed record")}
+				return cli.Usage("--medium is needed: the device or folder that holds the sealed record")
 			}
 			return unseal(cmd.Context(), o)
 		},
@@ -94,7 +95,7 @@ func unseal(ctx context.Context, o *unsealOptions) error {
 		}
 	}
 	if result.Exit != aem.ExitOK {
-		return exitError{result.Exit}
+		return cli.Done{Exit: result.Exit}
 	}
 	return nil
 }
@@ -109,6 +110,9 @@ func openScreen(tty *os.File, plain bool) (ui.Screen, error) {
 // prove makes the proof, shows it or the refusal, and caps the PCR before it
 // returns, so that whatever runs next finds nothing to open.
 func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, error) {
+	if o.where.Wait > 0 {
+		screen.Progress("Looking for the TPM and the medium ...")
+	}
 	var counter tpm.Counter
 	m, closer, err := aem.Open(*o.where, &counter)
 	if err != nil {
