@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/antievilmaid/aem/internal/testbed"
@@ -88,7 +86,7 @@ func (m *machine) writeInitrd(path, note string) error {
 		testbed.RunOnTTY("/bin/aem", "unseal", "--medium", "/dev/vda", "--wait", "10s"),
 		testbed.Mount("/dev/vda", "/boot"),
 		testbed.Mount("/dev/vdb", "/system"),
-		testbed.RunOnTTY("/bin/system", "/system/todo"),
+		testbed.RunOnTTY("/bin/system", "/system/first", "/system/later", "/system/aem/setup.json"),
 	}}
 	for name, pkg := range map[string]string{"bin/aem": "./cmd/aem", "bin/aem-setup": "./cmd/aem-setup", "bin/system": "./internal/demo/system"} {
 		if err := im.Program(name, pkg); err != nil {
@@ -110,6 +108,9 @@ const firstDay = `/bin/aem-setup init --home /system/aem --medium /boot
 /bin/aem-setup seal --home /system/aem --kernel /boot/vmlinuz --initrd /boot/initrd.img --label Monday
 `
 
+// laterDay is what the owner does there on all other days.
+const laterDay = "/bin/aem-setup status --home /system/aem\n"
+
 func (m *machine) writeDisks() error {
 	boot := filepath.Join(m.dir, "boot")
 	if err := os.MkdirAll(boot, 0o755); err != nil {
@@ -127,24 +128,21 @@ func (m *machine) writeDisks() error {
 	if err := testbed.Ext4Image(m.medium(), 64, boot); err != nil {
 		return err
 	}
-	return m.writeSystem(firstDay)
+	dir := filepath.Join(m.dir, "system")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, todo := range map[string]string{"first": firstDay, "later": laterDay} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(todo), 0o644); err != nil {
+			return err
+		}
+	}
+	return testbed.Ext4Image(m.system(), 16, dir)
 }
 
 // medium and system are the disks' images.
 func (m *machine) medium() string { return filepath.Join(m.dir, "medium.img") }
 func (m *machine) system() string { return filepath.Join(m.dir, "system.img") }
-
-// writeSystem makes the system's disk.
-func (m *machine) writeSystem(todo string) error {
-	dir := filepath.Join(m.dir, "system")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "todo"), []byte(todo), 0o644); err != nil {
-		return err
-	}
-	return testbed.Ext4Image(m.system(), 16, dir)
-}
 
 // boot is a boot that goes on: the guest with its TPM and launch.
 type boot struct {
@@ -230,30 +228,4 @@ func (b *boot) shot(name string) error {
 		return err
 	}
 	return testbed.SavePNG(filepath.Join(b.m.shots, name+".png"), picture)
-}
-
-// play gives the guest to the person at the terminal.
-func (m *machine) play(ctx context.Context, out io.Writer) error {
-	p := m.good
-	p.cmdline = strings.Replace(cmdline, "tty1", "ttyS0", 1)
-	for n := 1; ; n++ {
-		fmt.Fprintf(out, "\r\n--- boot %d; Ctrl-] ends ---\r\n", n)
-		b, err := m.boot(ctx, p)
-		if err != nil {
-			return err
-		}
-		err = b.Attach(os.Stdin, os.Stdout)
-		ended := b.Wait(ctxDone()) == nil
-		b.end()
-		if err != nil || !ended {
-			return err
-		}
-	}
-}
-
-// ctxDone is a context that is over: for asking whether something ended already.
-func ctxDone() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }

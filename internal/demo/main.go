@@ -47,7 +47,7 @@ func run(ctx context.Context, w io.Writer, family string, play bool, out string)
 			return err
 		}
 		if play {
-			return m.play(ctx, w)
+			return m.play(ctx, os.Stdin, w)
 		}
 		results := m.tellAll(ctx, w)
 		for _, r := range results {

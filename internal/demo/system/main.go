@@ -1,6 +1,7 @@
 // System plays the running system in the demo's guest, after the initramfs: it
 // does what stands in a file on the system's disk, with the guest's terminal, and
-// reports each exit code on the serial line.
+// reports each exit code on the serial line. Its arguments are the file for the
+// first day, the file for all later days, and a file that the first day makes.
 package main
 
 import (
@@ -13,7 +14,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	todo := os.Args[1]
+	if _, err := os.Stat(os.Args[3]); err == nil {
+		todo = os.Args[2]
+	}
+	if err := run(todo); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
