@@ -58,9 +58,11 @@ bench: deps ## the figures of docs/benchmarks.md, and the benchmarks
 	@go run ./internal/figures
 	go test -run '^$$' -bench . -benchmem ./...
 
-install: build ## the programs into DESTDIR/PREFIX/bin
-	install -d $(DESTDIR)$(PREFIX)/bin
+install: build ## programs, manual pages and shell completions into DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(PROGRAMS:%=build/bin/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	for p in $(PROGRAMS); do build/bin/$$p completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
 
 clean: ## remove build/
 	rm -rf build

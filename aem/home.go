@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -86,21 +87,18 @@ func (h Home) saveSetup(s *Setup) error {
 	return h.write(setupFile, append(b, '\n'))
 }
 
-// write puts a file into the folder, whole or not at all.
+// write puts a file into the folder, whole or not at all, and on the disk for
+// good: what the TPM was told to remember must not be forgotten here.
 func (h Home) write(name string, content []byte) error {
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for the setup: %w", err)
 	}
-	temp := filepath.Join(h.dir, name+".tmp")
-	err := os.WriteFile(temp, content, 0o600)
-	if err == nil {
-		err = os.Rename(temp, filepath.Join(h.dir, name))
-	}
-	if err != nil {
-		os.Remove(temp)
+	path := filepath.Join(h.dir, name)
+	if err := durable.Write(path, content, nil); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	return nil
+	// The folder's own name may be as new as the file's.
+	return durable.Sync(filepath.Dir(h.dir))
 }
 
 // keep seals something to this TPM, in whatever state it is, and stores it.

@@ -21,8 +21,8 @@ var mediumTypes = []string{"ext4", "vfat", "ext2", "xfs", "btrfs"}
 var ErrNoMedium = errors.New("the medium can't be read")
 
 // ReadMedium reads the records of a medium into memory: of a folder, or of a
-// block device, which is mounted read-only for that time. When it returns, the
-// medium may be pulled out. A device that is not there yet is waited for: an
+// block device, which is mounted for that time. When it returns, the medium may be
+// pulled out. A device that is not there yet is waited for: an
 // initramfs runs while drivers are still probing.
 func ReadMedium(path string, wait time.Duration) (records []seal.Stored, err error) {
 	var info fs.FileInfo
@@ -56,17 +56,23 @@ func ReadMedium(path string, wait time.Duration) (records []seal.Stored, err err
 	return records, err
 }
 
-// mountReadOnly mounts a medium so that nothing on it can run or be written, not
-// even a file system's journal.
+// withoutJournal are the options by which a file system leaves its journal alone.
+var withoutJournal = map[string]string{"ext4": "noload", "xfs": "norecovery"}
+
+// mountReadOnly mounts a medium so that nothing on it can run, and nothing but
+// its journal is written.
+//
+// The journal is replayed where that is possible: after a power cut the newest
+// record may be known to the journal alone, and the TPM's counter has moved on
+// from the one before it. A medium that is write-protected is read as it stands.
 func mountReadOnly(device, folder string) error {
 	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	var all error
 	for _, kind := range mediumTypes {
-		options := ""
-		if kind == "ext4" || kind == "xfs" {
-			options = map[string]string{"ext4": "noload", "xfs": "norecovery"}[kind]
+		err := unix.Mount(device, folder, kind, flags, "")
+		if option := withoutJournal[kind]; option != "" && (errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES)) {
+			err = unix.Mount(device, folder, kind, flags, option)
 		}
-		err := unix.Mount(device, folder, kind, flags, options)
 		if err == nil {
 			return nil
 		}

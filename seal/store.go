@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -21,7 +22,6 @@ const maxRecord = 1 << 20
 const (
 	namePrefix = "record-"
 	nameSuffix = ".aem"
-	nameTemp   = "record.tmp"
 )
 
 func fileName(generation uint64) string {
@@ -160,7 +160,9 @@ func Commit(dir string, b Backend, r *Record, actual tpm.Banks, credential []byt
 	if r.Generation != now+1 {
 		return fmt.Errorf("the record is for generation %d, and the next is %d", r.Generation, now+1)
 	}
-	if err := writeNew(dir, r, at); err != nil {
+	written := map[durable.Step]Step{durable.Written: StepWritten, durable.Synced: StepSynced}
+	path := filepath.Join(dir, fileName(r.Generation))
+	if err := durable.Write(path, r.Bytes(), func(s durable.Step) { at(written[s]) }); err != nil {
 		return fmt.Errorf("write the new record beside the old, which still opens: %w", err)
 	}
 	at(StepRenamed)
@@ -180,34 +182,6 @@ func Commit(dir string, b Backend, r *Record, actual tpm.Banks, credential []byt
 	return nil
 }
 
-// writeNew puts the record under its name, whole or not at all, and on the medium
-// for good.
-func writeNew(dir string, r *Record, at func(Step)) (err error) {
-	temp := filepath.Join(dir, nameTemp)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(temp) // a full medium gets its space back
-		}
-	}()
-	_, err = f.Write(r.Bytes())
-	if err == nil {
-		at(StepWritten)
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	at(StepSynced)
-	if err := os.Rename(temp, filepath.Join(dir, fileName(r.Generation))); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
 func removeOthers(dir string, keep uint64) error {
 	list, err := generations(os.DirFS(dir))
 	if err != nil {
@@ -220,13 +194,5 @@ func removeOthers(dir string, keep uint64) error {
 			}
 		}
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Sync(dir)
 }

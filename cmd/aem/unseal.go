@@ -134,11 +134,12 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 	}
 	defer clear(proof.Secret)
 	answer, err := screen.ShowProof(ctx, proofView(proof, m.Now()))
+	// Also where the terminal went away: what runs next must find nothing to open.
+	if cerr := m.Cap(); cerr != nil {
+		return refused(ctx, o, screen, nil, aem.Refuse(cerr))
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := m.Cap(); err != nil {
-		return refused(ctx, o, screen, nil, aem.Refuse(err))
 	}
 	result := &outcome{
 		Result: "proved", State: proof.State, Generation: proof.Record.Generation,
@@ -160,6 +161,12 @@ func firstBoot(ctx context.Context, screen ui.Screen, m *aem.Machine, r *aem.Ref
 
 // refused shows a refusal. Only a typed word leads on from here.
 func refused(ctx context.Context, o *unsealOptions, screen ui.Screen, m *aem.Machine, r *aem.Refusal) (*outcome, error) {
+	if m != nil {
+		// What is refused now must not be opened by what runs next, either.
+		if err := m.Cap(); err != nil {
+			return nil, err
+		}
+	}
 	answer, err := screen.ShowRefusal(ctx, refusalView(r))
 	if err != nil {
 		return nil, err
@@ -167,12 +174,6 @@ func refused(ctx context.Context, o *unsealOptions, screen ui.Screen, m *aem.Mac
 	result := &outcome{
 		Result: "refused", Exit: r.Exit(), Cause: r.Cause, Sentence: r.Sentence(), Detail: r.Detail, Changes: r.Changes,
 		Unproven: answer == ui.ContinueUnproven,
-	}
-	if m != nil {
-		// What is refused now must not be opened by what runs next, either.
-		if err := m.Cap(); err != nil {
-			return nil, err
-		}
 	}
 	if answer != ui.ContinueUnproven && o.powerOff {
 		unix.Sync()
