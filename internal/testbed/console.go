@@ -77,8 +77,9 @@ func (c *console) copy(w io.Writer) {
 	}
 }
 
-// panicLine is what Linux and Xen print when they give up.
-var panicLine = regexp.MustCompile(`(?m)^.*(Kernel panic - not syncing|Panic on CPU).*$`)
+// panicLine is what Linux and Xen print when they give up: the whole line, because
+// the reason stands at its end and the serial line is slow.
+var panicLine = regexp.MustCompile(`(?m)^.*(Kernel panic - not syncing|Panic on CPU).*\n`)
 
 func (c *console) expect(ctx context.Context, pattern string) ([]string, error) {
 	re, err := regexp.Compile(pattern)
