@@ -306,7 +306,7 @@ func TestTheCounterKillsOldRecords(t *testing.T) {
 // An ordinary index could be written to any value; it must not pass for a counter.
 func TestAnOrdinaryIndexIsNoCounter(t *testing.T) {
 	c, chip, _, _ := launched(t, "image")
-	const index = 0x0180ae00
+	const index = gotpm.TPMHandle(0x0180ae00)
 	_, err := gotpm.NVDefineSpace{
 		AuthHandle: gotpm.TPMRHOwner,
 		PublicInfo: gotpm.New2B(gotpm.TPMSNVPublic{NVIndex: index, NameAlg: gotpm.TPMAlgSHA256, DataSize: 8,
@@ -315,7 +315,19 @@ func TestAnOrdinaryIndexIsNoCounter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := chip.FindCounter(index); !errors.Is(err, tpm2.ErrNoCounter) {
+	public, err := gotpm.NVReadPublic{NVIndex: index}.Execute(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = gotpm.NVWrite{
+		AuthHandle: gotpm.AuthHandle{Handle: gotpm.TPMRHOwner, Auth: gotpm.PasswordAuth(nil)},
+		NVIndex:    gotpm.NamedHandle{Handle: index, Name: public.NVName},
+		Data:       gotpm.TPM2BMaxNVBuffer{Buffer: make([]byte, 8)},
+	}.Execute(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chip.FindCounter(uint32(index)); !errors.Is(err, tpm2.ErrNoCounter) {
 		t.Errorf("FindCounter: %v", err)
 	}
 }

@@ -60,6 +60,18 @@ func TestCtrlCAndEscapeDoNotConfirm(t *testing.T) {
 	}
 }
 
+// Somebody pressed Enter out of impatience, before there was anything to confirm.
+func TestKeysPressedBeforeTheScreenAreForgotten(t *testing.T) {
+	x := pty.Open(t)
+	x.Send("\r")
+	done := start(t, x, func(s Screen) (Answer, error) { return s.ShowProof(context.Background(), proof()) })
+	x.Expect("no + Enter")
+	x.Send("no\r")
+	if r := <-done; r.answer != Rejected || r.err != nil {
+		t.Errorf("answered with %v, %v", r.answer, r.err)
+	}
+}
+
 func TestOnlyTheWholeWordLeadsOn(t *testing.T) {
 	x := pty.Open(t)
 	done := start(t, x, func(s Screen) (Answer, error) { return s.ShowRefusal(context.Background(), refusal()) })
