@@ -379,3 +379,51 @@ func FuzzResponse(f *testing.F) {
 		chip.Manufacturer()
 	})
 }
+
+// tap changes a bit of the answers to one command.
+type tap struct {
+	tpm.Channel
+	ordinal uint32
+	at      int // from the end
+}
+
+func (t tap) Send(cmd []byte) ([]byte, error) {
+	rsp, err := t.Channel.Send(cmd)
+	if err == nil && binary.BigEndian.Uint32(cmd[6:]) == t.ordinal && len(rsp) >= t.at && binary.BigEndian.Uint32(rsp[6:]) == 0 {
+		rsp[len(rsp)-t.at] ^= 1
+	}
+	return rsp, err
+}
+
+// Who sits on the bus and changes an answer has no session's key.
+func TestAChangedAnswerIsRefused(t *testing.T) {
+	c, chip := owned(t, "image")
+	password := tpm12.PasswordAuth([]byte("nv"))
+	area := tpm12.NVArea{Index: 0xae01, Size: 4, Permissions: tpm12.PermAuthWrite | tpm12.PermAuthRead}
+	if err := chip.NVDefine(owner, area, password); err != nil {
+		t.Fatal(err)
+	}
+	if err := chip.NVWriteAuth(area.Index, 0, []byte("data"), password); err != nil {
+		t.Fatal(err)
+	}
+	blob, err := chip.Seal(tpm12.WellKnown, password, nil, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const unseal, nvReadAuth = 0x18, 0xd0
+	for name, at := range map[string]int{
+		"the last session's HMAC": 1, "its nonce": 41, "the first session's HMAC": 42, "the secret": 83,
+	} {
+		if got, err := tpm12.New(tap{c, unseal, at}).Unseal(tpm12.WellKnown, password, blob); !errors.Is(err, tpm12.ErrResponse) {
+			t.Errorf("with a bit of %s changed: %q, %v", name, got, err)
+		}
+	}
+	for name, at := range map[string]int{"the HMAC": 1, "the data": 42} {
+		if got, err := tpm12.New(tap{c, nvReadAuth, at}).NVReadAuth(area.Index, 0, 4, password); !errors.Is(err, tpm12.ErrResponse) {
+			t.Errorf("NV data, with a bit of %s changed: %q, %v", name, got, err)
+		}
+	}
+	if got, err := chip.Unseal(tpm12.WellKnown, password, blob); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("unchanged: %q, %v", got, err)
+	}
+}
