@@ -47,7 +47,17 @@ func (p *plain) print(pg *page) error {
 // show prints a page and reads lines until one of them is an answer.
 func (p *plain) show(ctx context.Context, pg *page) (*sheet, error) {
 	s := &sheet{page: pg}
+	quiet := false
 	if f, ok := p.in.(*os.File); ok {
+		if pg.secret && term.IsTerminal(int(f.Fd())) {
+			// Before the question can be read: who answers at once is not shown either.
+			restore, err := noEcho(int(f.Fd()))
+			if err != nil {
+				return nil, err
+			}
+			defer restore()
+			quiet = true
+		}
 		dropTypeAhead(f)
 	}
 	if err := p.print(pg); err != nil {
@@ -64,7 +74,10 @@ func (p *plain) show(ctx context.Context, pg *page) (*sheet, error) {
 		if _, err := io.WriteString(p.out, prompt); err != nil {
 			return nil, fmt.Errorf("print %q: %w", pg.title, err)
 		}
-		line, err := p.readLine(ctx, pg.maxLen, pg.secret)
+		line, err := p.readLine(ctx, pg.maxLen)
+		if quiet {
+			fmt.Fprintln(p.out) // the Enter was not shown, either
+		}
 		if errors.Is(err, errTooLong) {
 			s.note = fmt.Sprintf("That is too long; %d bytes are possible.", pg.maxLen)
 			continue
@@ -81,16 +94,8 @@ func (p *plain) show(ctx context.Context, pg *page) (*sheet, error) {
 // errTooLong refuses a line as a whole: half of an answer is none.
 var errTooLong = errors.New("the line is too long")
 
-// readLine reads one line of at most limit bytes, without echo where it is a secret.
-func (p *plain) readLine(ctx context.Context, limit int, secret bool) ([]byte, error) {
-	if f, ok := p.in.(*os.File); ok && secret && term.IsTerminal(int(f.Fd())) {
-		restore, err := noEcho(int(f.Fd()))
-		if err != nil {
-			return nil, err
-		}
-		defer restore()
-		defer io.WriteString(p.out, "\n")
-	}
+// readLine reads one line of at most limit bytes.
+func (p *plain) readLine(ctx context.Context, limit int) ([]byte, error) {
 	line := make([]byte, 0, limit)
 	long := false
 	var one [1]byte
