@@ -20,33 +20,35 @@ type Error uint32
 
 // The return codes that a caller decides on.
 const (
-	ErrAuthFail        Error = 1  // TPM_AUTHFAIL
-	ErrBadIndex        Error = 2  // TPM_BADINDEX
-	ErrBadParameter    Error = 3  // TPM_BAD_PARAMETER
-	ErrDeactivated     Error = 6  // TPM_DEACTIVATED
-	ErrDisabled        Error = 7  // TPM_DISABLED
-	ErrDisabledCommand Error = 8  // TPM_DISABLED_CMD
-	ErrNoSpace         Error = 17 // TPM_NOSPACE
-	ErrNoSRK           Error = 18 // TPM_NOSRK
-	ErrNotSealedBlob   Error = 19 // TPM_NOTSEALED_BLOB
-	ErrOwnerSet        Error = 20 // TPM_OWNER_SET
-	ErrResources       Error = 21 // TPM_RESOURCES
-	ErrWrongPCR        Error = 24 // TPM_WRONGPCRVAL
-	ErrAuth2Fail       Error = 29 // TPM_AUTH2FAIL
-	ErrDecrypt         Error = 33 // TPM_DECRYPT_ERROR
-	ErrNoEndorsement   Error = 35 // TPM_NO_ENDORSEMENT
-	ErrBadMode         Error = 44 // TPM_BAD_MODE
-	ErrNoNVPermission  Error = 56 // TPM_NOTWRITABLE's neighbour TPM_PER_NOWRITE is another
-	ErrAuthConflict    Error = 59 // TPM_AUTH_CONFLICT
-	ErrAreaLocked      Error = 60 // TPM_AREA_LOCKED
-	ErrBadLocality     Error = 61 // TPM_BAD_LOCALITY
-	ErrBadCounter      Error = 69 // TPM_BAD_COUNTER
-	ErrDefendLock      Error = 0x803
+	ErrAuthFail        Error = 1     // TPM_AUTHFAIL
+	ErrBadIndex        Error = 2     // TPM_BADINDEX
+	ErrBadParameter    Error = 3     // TPM_BAD_PARAMETER
+	ErrDeactivated     Error = 6     // TPM_DEACTIVATED
+	ErrDisabled        Error = 7     // TPM_DISABLED
+	ErrDisabledCommand Error = 8     // TPM_DISABLED_CMD
+	ErrNoSpace         Error = 17    // TPM_NOSPACE
+	ErrNoSRK           Error = 18    // TPM_NOSRK
+	ErrNotSealedBlob   Error = 19    // TPM_NOTSEALED_BLOB
+	ErrOwnerSet        Error = 20    // TPM_OWNER_SET
+	ErrResources       Error = 21    // TPM_RESOURCES
+	ErrWrongPCR        Error = 24    // TPM_WRONGPCRVAL
+	ErrAuth2Fail       Error = 29    // TPM_AUTH2FAIL
+	ErrDecrypt         Error = 33    // TPM_DECRYPT_ERROR
+	ErrNoEndorsement   Error = 35    // TPM_NO_ENDORSEMENT
+	ErrBadMode         Error = 44    // TPM_BAD_MODE
+	ErrNoNVPermission  Error = 56    // TPM_NO_NV_PERMISSION
+	ErrAuthConflict    Error = 59    // TPM_AUTH_CONFLICT
+	ErrAreaLocked      Error = 60    // TPM_AREA_LOCKED
+	ErrBadLocality     Error = 61    // TPM_BAD_LOCALITY
+	ErrBadCounter      Error = 69    // TPM_BAD_COUNTER
+	ErrDefendLock      Error = 0x803 // TPM_DEFEND_LOCK_RUNNING
 )
 
-// The codes by which a TPM asks for the command again, and the one by which a
-// TPM 2.0 refuses any command of a TPM 1.2.
+// The codes that this package itself decides on: among them those by which a TPM
+// asks for the command again, and the one by which a TPM 2.0 refuses any command
+// of a TPM 1.2.
 const (
+	errBadParamSize   Error = 25
 	errBadTag         Error = 30
 	errRetry          Error = 0x800
 	errNeedsSelfTest  Error = 0x801
@@ -77,7 +79,7 @@ var errorTexts = map[Error]struct{ name, meaning string }{
 	ErrResources:       {"TPM_RESOURCES", "the TPM has no room for another session or key"},
 	23:                 {"TPM_SIZE", "the TPM has no room left"},
 	ErrWrongPCR:        {"TPM_WRONGPCRVAL", "the PCRs differ from those the data was sealed to"},
-	25:                 {"TPM_BAD_PARAM_SIZE", "the command has another length than the TPM expects"},
+	errBadParamSize:    {"TPM_BAD_PARAM_SIZE", "the command has another length than the TPM expects"},
 	28:                 {"TPM_FAILEDSELFTEST", "the TPM failed its self-test and does nothing until a restart"},
 	ErrAuth2Fail:       {"TPM_AUTH2FAIL", "the password of the sealed data is wrong"},
 	errBadTag:          {"TPM_BADTAG", "the TPM does not know this kind of command"},

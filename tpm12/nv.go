@@ -68,8 +68,12 @@ func (t *TPM) NVDefine(owner Auth, area NVArea, auth Auth) error {
 
 // NVUndefine deletes an area and what it holds. An index that is not defined gives [ErrBadIndex].
 func (t *TPM) NVUndefine(owner Auth, index uint32) error {
-	// A size of 0 is how a deletion is written.
-	return t.define(owner, NVArea{Index: index, Permissions: PermOwnerWrite}, Auth{}, "delete")
+	// A size of 0 is how a deletion is written; of what is not there, it is a definition of nothing.
+	err := t.define(owner, NVArea{Index: index, Permissions: PermOwnerWrite}, Auth{}, "delete")
+	if errors.Is(err, errBadParamSize) {
+		return fmt.Errorf("%w (%w)", err, ErrBadIndex)
+	}
+	return err
 }
 
 func (t *TPM) define(owner Auth, area NVArea, auth Auth, verb string) error {
@@ -135,7 +139,7 @@ func (t *TPM) NVLocked() (bool, error) {
 		return false, fmt.Errorf("ask whether NV permissions are enforced: %w", err)
 	}
 	// A tag and then one byte for each flag; later revisions append to them.
-	const position = 2 + 14
+	const position = 2 + 15
 	if len(b) <= position {
 		return false, fmt.Errorf("ask whether NV permissions are enforced: the answer has %d bytes: %w", len(b), ErrResponse)
 	}
