@@ -276,34 +276,3 @@ func (p *parser) event() error {
 	p.off += r.off
 	return nil
 }
-
-// record reads little-endian fields. The first read past the end sets short;
-// what is returned afterwards is zero.
-type record struct {
-	b     []byte
-	off   int
-	short bool
-}
-
-func (r *record) bytes(n uint32) []byte {
-	if r.short || uint64(n) > uint64(len(r.b)-r.off) {
-		r.short = true
-		return nil
-	}
-	r.off += int(n)
-	return r.b[r.off-int(n) : r.off : r.off]
-}
-
-func (r *record) u16() uint16 {
-	if b := r.bytes(2); b != nil {
-		return le.Uint16(b)
-	}
-	return 0
-}
-
-func (r *record) u32() uint32 {
-	if b := r.bytes(4); b != nil {
-		return le.Uint32(b)
-	}
-	return 0
-}

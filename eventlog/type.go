@@ -73,6 +73,9 @@ const (
 	Slaunch               Type = 0x502
 	SlaunchStart          Type = 0x503
 	SlaunchEnd            Type = 0x504
+	LandingZone           Type = 0x600      // the loader of 2020 measured itself
+	LandingZoneKernel     Type = 0x601      // and what it launched
+	VMware                Type = 0x60000001 // a module of ESXi, after a launch by TXT
 )
 
 var typeNames = map[Type]string{
@@ -98,6 +101,7 @@ var typeNames = map[Type]string{
 	TXTKMInfoHash: "EVTYPE_KM_INFO_HASH", TXTBPMInfoHash: "EVTYPE_BPM_INFO_HASH", TXTBootPolHash: "EVTYPE_BOOT_POL_HASH",
 	TXTRandomValue: "EVTYPE_RANDOM_VALUE", TXTCapValue: "EVTYPE_CAP_VALUE",
 	TbootMeasurement: "EVTYPE_TB_MEASUREMENT", Slaunch: "EVTYPE_SLAUNCH", SlaunchStart: "EVTYPE_SLAUNCH_START", SlaunchEnd: "EVTYPE_SLAUNCH_END",
+	LandingZone: "EVTYPE_LZ", LandingZoneKernel: "EVTYPE_LZ_KERNEL", VMware: "VMWARE_MODULE",
 }
 
 // String is the name that the type has in its specification, or its number.

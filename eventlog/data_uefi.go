@@ -1,0 +1,258 @@
+package eventlog
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+)
+
+// Variable is a UEFI variable that was measured (UEFI_VARIABLE_DATA).
+type Variable struct {
+	Vendor GUID
+	Name   string
+	Value  Raw
+	// Meaning is the value decoded, where its name says how; nil elsewhere.
+	Meaning fmt.Stringer `json:",omitempty"`
+	// Trailing is what follows the value: further variables in one event, or bytes
+	// that shim counted twice.
+	Trailing Raw `json:",omitempty"`
+}
+
+func decodeVariable(t Type, b []byte) Data {
+	r := record{b: b}
+	d := Variable{Vendor: r.guid()}
+	name, value := r.u64(), r.u64()
+	d.Name = r.utf16(name)
+	if r.short || value > uint64(r.left()) {
+		return decodeText(b)
+	}
+	d.Value = r.bytes(uint32(value))
+	d.Trailing = r.rest()
+	d.Meaning = meaning(t, d.Name, d.Value)
+	return d
+}
+
+// AppendTo appends the event's bytes.
+func (d Variable) AppendTo(b []byte) []byte {
+	name := appendUTF16(nil, d.Name)
+	b = le.AppendUint64(append(b, d.Vendor[:]...), uint64(len(name)/2))
+	b = le.AppendUint64(b, uint64(len(d.Value)))
+	return append(append(append(b, name...), d.Value...), d.Trailing...)
+}
+
+// String is the variable's name and what it says.
+func (d Variable) String() string {
+	name := Printable([]byte(d.Name))
+	if d.Meaning != nil {
+		return name + ": " + d.Meaning.String()
+	}
+	if len(d.Value) == 0 {
+		return name + " is not set"
+	}
+	return name + ": " + d.Value.String()
+}
+
+// meaning decodes the values whose names are standard.
+func meaning(t Type, name string, b []byte) fmt.Stringer {
+	switch {
+	case len(b) == 0:
+		return nil
+	case t == EFIVariableAuthority:
+		return decodeAuthority(name, b)
+	case name == "PK" || name == "KEK" || name == "db" || name == "dbx" || name == "dbt" || name == "dbr":
+		return decodeSignatures(b)
+	case name == "BootOrder" || name == "DriverOrder":
+		return decodeOrder(b)
+	case len(name) == 8 && (strings.HasPrefix(name, "Boot") || strings.HasPrefix(name, "SysP")) || len(name) == 10 && strings.HasPrefix(name, "Driver"):
+		return decodeLoadOption(b)
+	case len(b) == 1 && b[0] < 2:
+		return Switch(b[0] == 1)
+	}
+	return nil
+}
+
+// Switch is a variable that is on or off, such as SecureBoot.
+type Switch bool
+
+// String is "on" or "off".
+func (s Switch) String() string {
+	if s {
+		return "on"
+	}
+	return "off"
+}
+
+// Order is the order in which boot options are tried.
+type Order []uint16
+
+func decodeOrder(b []byte) fmt.Stringer {
+	if len(b)%2 != 0 {
+		return nil
+	}
+	var o Order
+	for ; len(b) > 0; b = b[2:] {
+		o = append(o, le.Uint16(b))
+	}
+	return o
+}
+
+// String lists the options' numbers.
+func (o Order) String() string {
+	var list []string
+	for _, n := range o {
+		list = append(list, fmt.Sprintf("%04X", n))
+	}
+	return strings.Join(list, ", ")
+}
+
+// LoadOption is a boot option (EFI_LOAD_OPTION, UEFI clause 3.1.3).
+type LoadOption struct {
+	Attributes  uint32
+	Description string
+	Path        DevicePath
+	Optional    Raw
+}
+
+func decodeLoadOption(b []byte) fmt.Stringer {
+	r := record{b: b}
+	o := LoadOption{Attributes: r.u32()}
+	n := r.u16()
+	o.Description = r.text16()
+	path := r.bytes(uint32(n))
+	if r.short {
+		return nil
+	}
+	var ok bool
+	if o.Path, ok = decodePath(path); !ok {
+		return nil
+	}
+	o.Optional = r.rest()
+	return o
+}
+
+// String is the option's name and where it leads.
+func (o LoadOption) String() string {
+	return fmt.Sprintf("%s, %s", Printable([]byte(o.Description)), o.Path)
+}
+
+// Signatures are the lists in a variable of secure boot (EFI_SIGNATURE_LIST, UEFI clause 32.4.1).
+type Signatures []SignatureList
+
+// SignatureList holds entries of one kind and one size.
+type SignatureList struct {
+	Kind    GUID
+	Header  Raw `json:",omitempty"`
+	Entries []Signature
+}
+
+// Signature is a certificate or a digest, and who put it there.
+type Signature struct {
+	Owner GUID
+	Data  Raw
+}
+
+// String is the certificate's subject, or the beginning of a digest.
+func (s Signature) String() string {
+	if c, err := x509.ParseCertificate(s.Data); err == nil {
+		return Printable([]byte(c.Subject.CommonName))
+	}
+	return s.Data.String()
+}
+
+func decodeSignatures(b []byte) fmt.Stringer {
+	r := record{b: b}
+	var all Signatures
+	for r.left() > 0 {
+		l := SignatureList{Kind: r.guid()}
+		total, header, size := uint64(r.u32()), uint64(r.u32()), uint64(r.u32())
+		if r.short || size <= 16 || total < 28+header || (total-28-header)%size != 0 || total-28 > uint64(r.left()) {
+			return nil
+		}
+		l.Header = r.bytes(uint32(header))
+		for range (total - 28 - header) / size {
+			l.Entries = append(l.Entries, Signature{r.guid(), r.bytes(uint32(size - 16))})
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// String names certificates and counts digests.
+func (s Signatures) String() string {
+	var parts []string
+	digests := 0
+	for _, l := range s {
+		for _, e := range l.Entries {
+			if l.Kind.Name() == "X.509" {
+				parts = append(parts, e.String())
+				continue
+			}
+			digests++
+		}
+	}
+	if digests > 0 {
+		parts = append(parts, fmt.Sprintf("%d digests", digests))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// decodeAuthority reads what allowed an image to run: an entry of the image
+// security database, or one of shim's texts and switches.
+func decodeAuthority(name string, b []byte) fmt.Stringer {
+	switch {
+	case strings.HasPrefix(name, "Sbat") || strings.HasPrefix(name, "Mok") && len(b) > 1 && isText(b):
+		if isText(b) {
+			return Text(b)
+		}
+	case len(b) == 1 && b[0] < 2:
+		return Switch(b[0] == 1)
+	case len(b) > 1 && b[0] == 0x30: // a certificate without an owner, as shim writes
+		return Signature{Data: b}
+	case len(b) > 16:
+		r := record{b: b}
+		return Signature{r.guid(), r.rest()}
+	}
+	return nil
+}
+
+// ImageLoad is a program that the firmware loaded (UEFI_IMAGE_LOAD_EVENT). The
+// event's digest is the program's Authenticode digest, not that of its file.
+type ImageLoad struct {
+	Address, Length, LinkTimeAddress uint64
+	Path                             DevicePath
+	Wide                             bool // of a firmware with words of 64 bits
+	Trailing                         Raw  `json:",omitempty"` // shim counts some paths short
+}
+
+func decodeImage(b []byte) Data {
+	for _, wide := range []bool{true, false} {
+		r := record{b: b}
+		d := ImageLoad{Address: r.u64(), Length: r.uintn(wide), LinkTimeAddress: r.uintn(wide), Wide: wide}
+		n := r.uintn(wide)
+		if r.short || n > uint64(r.left()) {
+			continue
+		}
+		var ok bool
+		if d.Path, ok = decodePath(r.bytes(uint32(n))); ok {
+			d.Trailing = r.rest()
+			return d
+		}
+	}
+	return nil
+}
+
+// AppendTo appends the event's bytes.
+func (d ImageLoad) AppendTo(b []byte) []byte {
+	b = le.AppendUint64(b, d.Address)
+	b = appendUintn(appendUintn(b, d.Length, d.Wide), d.LinkTimeAddress, d.Wide)
+	path := d.Path.AppendTo(nil)
+	return append(append(appendUintn(b, uint64(len(path)), d.Wide), path...), d.Trailing...)
+}
+
+// String says what was loaded.
+func (d ImageLoad) String() string {
+	if len(d.Path) == 0 {
+		return fmt.Sprintf("a program of %d bytes", d.Length)
+	}
+	return d.Path.String()
+}
