@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -18,6 +19,7 @@ const (
 	RightValue  Question = "is the replayed value right"
 	WrongValue  Question = "is another value right"
 	OneBank     Question = "is one right bank enough"
+	CutAlg      Question = "is a value right for the bank that the low 8 bits of an algorithm's id name"
 	LaterEvents Question = "is a value right that includes events which are not in the log"
 )
 
@@ -29,7 +31,19 @@ type Disagreement struct {
 	Register // for questions about a value; OneBank leaves Alg zero
 	Ours     string
 	Theirs   string
+	More     int  // for Count: how many more they found
 	Crashed  bool // theirs is a panic or a signal
+}
+
+func (d *Disagreement) theyAccept() bool { return d.Theirs == "true" }
+func (d *Disagreement) refusedByThem() bool {
+	return d.Question == Readable && d.Ours == accepted && !d.Crashed
+}
+func (d *Disagreement) refusedByUs() bool { return d.Question == Readable && d.Theirs == accepted }
+
+// aboutReplay reports whether it is about the value to which the log leads.
+func (d *Disagreement) aboutReplay() bool {
+	return d.Question == Replay || d.Question == RightValue && !d.theyAccept()
 }
 
 func (d *Disagreement) String() string {
@@ -44,14 +58,15 @@ func (d *Disagreement) String() string {
 // and returns those to which the answers differ.
 func Compare(in *Input, reader Reader) []Disagreement {
 	c := comparison{in: in, name: reader.Name(), ours: Ours{}.Read(in), theirs: reader.Read(in)}
-	if said(c.ours.Err) != said(c.theirs.Err) || c.theirs.Crashed {
-		c.add(Readable, Register{}, yes(c.ours.Err), yes(c.theirs.Err), c.theirs.Crashed)
+	if (c.ours.Err == nil) != (c.theirs.Err == nil) || c.theirs.Crashed {
+		c.add(Disagreement{Question: Readable, Ours: outcome(c.ours.Err), Theirs: outcome(c.theirs.Err), Crashed: c.theirs.Crashed})
 	}
 	if c.ours.Err != nil || c.theirs.Err != nil {
 		return c.found
 	}
 	if c.ours.Events != c.theirs.Events {
-		c.add(Count, Register{}, fmt.Sprint(c.ours.Events), fmt.Sprint(c.theirs.Events), false)
+		ours, theirs := c.ours.Events, c.theirs.Events
+		c.add(Disagreement{Question: Count, Ours: fmt.Sprint(ours), Theirs: fmt.Sprint(theirs), More: theirs - ours})
 	}
 	banks := in.parsed.Replay(in.Launched)
 	if c.theirs.Replayed != nil {
@@ -59,17 +74,18 @@ func Compare(in *Input, reader Reader) []Disagreement {
 	}
 	if c.theirs.Accepts != nil {
 		c.askAboutValues(banks)
+		c.askAboutCutAlgs()
 	}
 	return c.found
 }
 
-func said(err error) bool { return err == nil }
+const accepted = "yes"
 
-func yes(err error) string {
+func outcome(err error) string {
 	if err != nil {
 		return "no: " + err.Error()
 	}
-	return "yes"
+	return accepted
 }
 
 // comparison is one log, one reader, and what was found so far.
@@ -80,8 +96,9 @@ type comparison struct {
 	found        []Disagreement
 }
 
-func (c *comparison) add(q Question, r Register, ours, theirs string, crashed bool) {
-	c.found = append(c.found, Disagreement{Question: q, Reader: c.name, Register: r, Ours: ours, Theirs: theirs, Crashed: crashed})
+func (c *comparison) add(d Disagreement) {
+	d.Reader = c.name
+	c.found = append(c.found, d)
 }
 
 // compareReplay compares all values that either computes. Theirs has none for a
@@ -98,10 +115,10 @@ func (c *comparison) compareReplay(banks tpm.Banks) {
 		for p := range tpm.PCR(32) {
 			r := Register{p, alg}
 			ours, theirs := banks.Value(alg, p), c.theirs.Replayed[r]
-			if n, _ := c.in.events(p, alg); n == 0 && theirs == nil || ours.Equal(theirs) {
+			if _, n := c.in.events(p, alg); n == 0 && theirs == nil || ours.Equal(theirs) {
 				continue
 			}
-			c.add(Replay, r, fmt.Sprintf("%q", ours.String()), fmt.Sprintf("%q", theirs.String()), false)
+			c.add(Disagreement{Question: Replay, Register: r, Ours: ours.String(), Theirs: theirs.String()})
 		}
 	}
 }
@@ -130,13 +147,38 @@ func (c *comparison) askAboutValues(banks tpm.Banks) {
 	}
 }
 
+// askAboutCutAlgs asks about the bank whose id the low 8 bits of a declared one are,
+// with the values that the declared one's digests lead to.
+func (c *comparison) askAboutCutAlgs() {
+	for _, a := range c.in.parsed.Algs {
+		low := tpm.Alg(uint8(a.Alg))
+		if low == a.Alg || !low.Available() || low.Size() != int(a.Size) {
+			continue
+		}
+		cut := eventlog.Log{Algs: []eventlog.AlgSize{{Alg: low, Size: a.Size}}}
+		for i := range c.in.parsed.Events {
+			e := c.in.parsed.Events[i]
+			e.Digests = []tpm.TaggedDigest{{Alg: low, Digest: tpm.Find(e.Digests, a.Alg)}}
+			cut.Events = append(cut.Events, e)
+		}
+		bank := cut.Replay(c.in.Launched)[0]
+		for i := range cut.Events {
+			if p := cut.Events[i].PCR; cut.Events[i].Extended() {
+				c.ask(CutAlg, Register{p, low}, Value{Register{p, low}, bank.Values[p]})
+			}
+		}
+	}
+}
+
 func (c *comparison) ask(q Question, r Register, values ...Value) {
 	ours, _ := c.ours.Accepts(values...)
 	theirs, err := c.theirs.Accepts(values...)
+	d := Disagreement{Question: q, Register: r, Ours: fmt.Sprint(ours), Theirs: fmt.Sprint(theirs)}
 	if err != nil {
-		c.add(q, r, fmt.Sprint(ours), err.Error(), true)
-	} else if ours != theirs {
-		c.add(q, r, fmt.Sprint(ours), fmt.Sprint(theirs), false)
+		d.Theirs, d.Crashed = err.Error(), true
+	}
+	if d.Ours != d.Theirs {
+		c.add(d)
 	}
 }
 

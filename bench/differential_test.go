@@ -1,29 +1,83 @@
 package bench_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/antievilmaid/aem/bench"
 )
 
+// corpus is a folder of real logs beside the project, which not everybody has.
 const corpus = "../../shared/corpus"
 
-func TestX(t *testing.T) {
-	for _, f := range []string{"srtm", "drtm", "drtm-reconstructed", "drtm-synthetic", "malformed", "malformed-synthetic"} {
-		es, err := os.ReadDir(filepath.Join(corpus, f))
-		if err != nil {
-			t.Fatal(err)
+// inputs are the generated logs, and the corpus where it is.
+func inputs(t *testing.T) map[string]*bench.Input {
+	t.Helper()
+	all, err := bench.Generated()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(corpus); err != nil {
+		return all
+	}
+	for _, folder := range []string{"srtm", "drtm", "drtm-reconstructed", "drtm-synthetic", "malformed", "malformed-synthetic"} {
+		files, err := os.ReadDir(filepath.Join(corpus, folder))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("the corpus has no folder %s: %v", folder, err)
 		}
-		for _, e := range es {
-			b, _ := os.ReadFile(filepath.Join(corpus, f, e.Name()))
-			in := bench.NewInput(b)
-			for _, r := range []bench.Reader{bench.GoEventlog{}, bench.GoAttestation{}, bench.TPM2Eventlog{}} {
-				for _, d := range bench.Compare(in, r) {
-					t.Logf("%s/%s: %s", f, e.Name(), &d)
+		for _, f := range files {
+			b, err := os.ReadFile(filepath.Join(corpus, folder, f.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[folder+"/"+f.Name()] = bench.NewInput(b)
+		}
+	}
+	return all
+}
+
+// need ends the test where a program is missing: by failing in CI, by skipping on
+// a developer's machine.
+func need(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not installed", program)
+		}
+		t.Skipf("%s is not installed", program)
+	}
+}
+
+func TestEveryDisagreementIsExplainedAndEveryRuleNeeded(t *testing.T) {
+	logs := inputs(t)
+	for _, reader := range []bench.Reader{bench.GoEventlog{}, bench.GoAttestation{}, bench.TPM2Eventlog{}} {
+		t.Run(reader.Name(), func(t *testing.T) {
+			if reader == (bench.TPM2Eventlog{}) {
+				need(t, reader.Name())
+			}
+			asked, found := 0, map[string]int{}
+			for name, in := range logs {
+				asked++
+				for _, d := range bench.Compare(in, reader) {
+					if rule := bench.Explain(in, &d); rule == nil {
+						t.Errorf("%s: no rule explains this: %s", name, &d)
+					} else {
+						found[rule.Name]++
+					}
 				}
 			}
-		}
+			for i := range bench.Rules {
+				rule := &bench.Rules[i]
+				for _, r := range rule.Readers {
+					if r == reader.Name() && found[rule.Name] == 0 {
+						t.Errorf("the rule %q explains nothing", rule.Name)
+					}
+				}
+			}
+			t.Log(fmt.Sprintf("%d logs; disagreements by rule: %v", asked, found))
+		})
 	}
 }

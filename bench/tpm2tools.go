@@ -39,7 +39,7 @@ func (TPM2Eventlog) Read(in *Input) Reading {
 	for lines.Scan() {
 		line := lines.Text()
 		switch {
-		case strings.HasPrefix(line, "- EventNum:"):
+		case strings.HasPrefix(line, "  PCRIndex:"):
 			r.Events++
 		case strings.HasPrefix(line, "  SpecID:"):
 			r.Events-- // the header's own record, which others don't count
