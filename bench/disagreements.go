@@ -29,14 +29,15 @@ type Rule struct {
 	Explains func(*Input, *Disagreement) bool
 }
 
-// Explain returns the first rule that explains a disagreement, or nil.
-func Explain(in *Input, d *Disagreement) *Rule {
+// Explain returns the rules that explain a disagreement. There should be one:
+// where two do, neither need be the reason.
+func Explain(in *Input, d *Disagreement) (rules []*Rule) {
 	for i := range Rules {
 		if r := &Rules[i]; slices.Contains(r.Readers, d.Reader) && r.Explains(in, d) {
-			return r
+			rules = append(rules, r)
 		}
 	}
-	return nil
+	return rules
 }
 
 var (
@@ -61,15 +62,17 @@ var Rules = []Rule{
 		Why:    "They accept a PCR whose SHA-256 value is wrong where its SHA-1 value is right, so an attacker has to collide the weaker algorithm only.",
 		Source: "their Verify functions' own comments; TCG PFP, clause 10.2.2 (each bank has its digest)",
 		Explains: func(in *Input, d *Disagreement) bool {
-			return d.Question == OneBank && d.theyAccept() && len(in.parsed.Algs) > 1
+			all, _ := in.events(d.PCR, d.Alg)
+			return d.Question == OneBank && d.theyAccept() && all > 0
 		},
 	},
 	{
 		Name: "events made up for PCR 5", Readers: google, Right: OursIsRight,
 		Why:    "Where PCR 5 does not match, they add the events with which UEFI leaves boot services and try again. It helps with broken firmware; the caller is never told that the log does not say so.",
 		Source: "their lists of workarounds",
-		Explains: func(_ *Input, d *Disagreement) bool {
-			return d.Question == LaterEvents && d.PCR == 5 && d.theyAccept()
+		Explains: func(in *Input, d *Disagreement) bool {
+			all, _ := in.events(d.PCR, d.Alg)
+			return d.Question == LaterEvents && d.theyAccept() && all > 0
 		},
 	},
 	{
@@ -111,7 +114,7 @@ var Rules = []Rule{
 	},
 	{
 		Name: "a hardware root of trust", Readers: everyone, Right: OursIsRight,
-		Why:    "An EV_EFI_HCRTM_EVENT says that the CPU measured before the TPM's start: PCR 0 then starts with 4. They start with 0 (tpm2-tools: until 5.6).",
+		Why:    "An EV_EFI_HCRTM_EVENT says that the CPU measured before the TPM's start: PCR 0 then starts with 4. They start it with 0 (tpm2_eventlog: in 5.4).",
 		Source: "TPM Library, Part 1, clause 34.3; TCG PFP, clause 10.4.1",
 		Explains: func(in *Input, d *Disagreement) bool {
 			return d.aboutReplay() && d.PCR == 0 && in.any(func(e *eventlog.Event) bool { return e.PCR == 0 && e.Type == eventlog.EFIHCRTMEvent })
@@ -198,7 +201,7 @@ var Rules = []Rule{
 	{
 		Name: "another header than that of a crypto agile log", Readers: everyone, Right: OursIsRight,
 		Why:    "TPM 1.2 logs may begin with \"Spec ID Event00\" or \"02\", TXT's with \"FRMT ID EVENT00\", and any with an informative event that is no header. They take every informative event at the beginning for the one header that they know (the two libraries: every one of 28 bytes and more).",
-		Source: "TCG EFI Platform Specification 1.22, clause 7.4; TXT SDG, appendix G.2",
+		Source: "TCG specifications for conventional BIOS (\"00\") and for EFI platforms (\"02\"); TXT SDG, appendix G.2",
 		Explains: func(in *Input, d *Disagreement) bool {
 			data, informative := in.header()
 			return d.refusedByThem() && informative && !bytes.HasPrefix(data, agileSignature) && (d.Reader == tools[0] || len(data) >= 28)
@@ -207,7 +210,7 @@ var Rules = []Rule{
 	{
 		Name: "a header counted as an event", Readers: google, Right: OursIsRight,
 		Why:    "A TPM 1.2 log's header of 25 bytes is shown as its first event. No PCR's value depends on it.",
-		Source: "TCG EFI Platform Specification 1.22, clause 7.4",
+		Source: "TCG specifications for conventional BIOS and for EFI platforms",
 		Explains: func(in *Input, d *Disagreement) bool {
 			data, _ := in.header()
 			return d.Question == Count && d.More == 1 && len(data) < 28 && bytes.HasPrefix(data, []byte("Spec ID Event0"))

@@ -43,6 +43,8 @@ func Generated() (map[string]*Input, error) {
 		put("the one bank "+alg.String(), log, err)
 	}
 
+	written("one event in PCR 4", agile())
+
 	// What the memory behind a log may hold.
 	appended("zeros behind, as many as some records", make([]byte, 256)...)
 	appended("seven zeros behind", make([]byte, 7)...)
@@ -54,6 +56,7 @@ func Generated() (map[string]*Input, error) {
 	written("an informative event among others", agile().add(4, eventlog.NoAction, "an informative event of usual length").add(4, eventlog.IPL, "second"))
 	written("the TPM was started at locality 3", agile().add(0, eventlog.NoAction, "StartupLocality\x00\x03").add(0, eventlog.PostCode, "code"))
 	written("a hardware root of trust", agile().add(0, eventlog.EFIHCRTMEvent, "HCRTM").add(0, eventlog.PostCode, "code"))
+	written("a launch", agile().add(tpm.PCRCode, eventlog.Slaunch, "code"))
 	written("markers of a launch", agile().add(17, eventlog.SlaunchStart, "").add(17, eventlog.Slaunch, "code").add(17, eventlog.SlaunchEnd, ""))
 	written("PCR 20 without a launch", agile().add(20, eventlog.IPL, "extended by locality 2")).Launched = false
 

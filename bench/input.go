@@ -77,8 +77,12 @@ func (in *Input) headerEnd() int {
 // agile reports whether records hold lists of digests.
 func (in *Input) agile() bool { return in.parsed.Format == eventlog.CryptoAgile }
 
-// filler is how many bytes follow the last event, where all of them are fill.
+// filler is how many bytes follow the last event of a log in one of the formats
+// that all readers know, where all of them are fill.
 func (in *Input) filler(fill byte) int {
+	if !in.agile() && in.parsed.Format != eventlog.TCG12 {
+		return 0
+	}
 	rest := in.Log[min(in.end(), len(in.Log)):]
 	if in.broken != nil || bytes.Count(rest, []byte{fill}) != len(rest) {
 		return 0
