@@ -54,7 +54,7 @@ func decode(e *Event) Data {
 	case EFIPlatformFirmwareBlob2:
 		return decodeBlob2(e.Data)
 	case EFIHandoffTables:
-		return decodeTables(&record{b: e.Data}, nil)
+		return decodeTables(e.Data, nil)
 	case EFIHandoffTables2:
 		return decodeTables2(e.Data)
 	case EFIVariableDriverConfig, EFIVariableBoot, EFIVariableBoot2, EFIVariableAuthority:

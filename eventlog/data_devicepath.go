@@ -3,6 +3,8 @@ package eventlog
 import (
 	"fmt"
 	"strings"
+
+	"github.com/antievilmaid/aem/internal/wire"
 )
 
 // DevicePath says where a program or a disk is found (UEFI clause 10.3).
@@ -17,15 +19,15 @@ type PathNode struct {
 // decodePath reads nodes up to the end of the bytes. Some firmware pads a path,
 // or leaves its end node out; both are kept.
 func decodePath(b []byte) (DevicePath, bool) {
-	r := record{b: b}
+	r := wire.NewReader(b)
 	var p DevicePath
-	for r.left() > 0 {
-		n := PathNode{Type: r.u8(), SubType: r.u8()}
-		size := uint32(r.u16())
-		if r.short || size < 4 {
+	for r.Left() > 0 {
+		n := PathNode{Type: r.U8(), SubType: r.U8()}
+		size := uint32(r.U16())
+		if r.Short() || size < 4 {
 			return nil, false
 		}
-		if n.Data = r.bytes(size - 4); r.short {
+		if n.Data = r.Bytes(size - 4); r.Short() {
 			return nil, false
 		}
 		p = append(p, n)
@@ -55,29 +57,29 @@ func (p DevicePath) String() string {
 
 // String is the node's text, empty for the end of a path.
 func (n PathNode) String() string {
-	r := record{b: n.Data}
+	r := wire.NewReader(n.Data)
 	text := n.text(&r)
-	if r.short {
+	if r.Short() {
 		return fmt.Sprintf("Path(%d,%d,%x)", n.Type, n.SubType, []byte(n.Data))
 	}
 	return text
 }
 
-func (n PathNode) text(r *record) string {
+func (n PathNode) text(r *wire.Reader) string {
 	switch [2]uint8{n.Type, n.SubType} {
 	case [2]uint8{0x7f, 0xff}:
 		return ""
 	case [2]uint8{0x7f, 0x01}:
 		return ","
 	case [2]uint8{1, 1}: // PCI
-		function := r.u8()
-		return fmt.Sprintf("Pci(%#x,%#x)", r.u8(), function)
+		function := r.U8()
+		return fmt.Sprintf("Pci(%#x,%#x)", r.U8(), function)
 	case [2]uint8{1, 3}: // memory mapped
-		return fmt.Sprintf("MemoryMapped(%#x,%#x,%#x)", r.u32(), r.u64(), r.u64())
+		return fmt.Sprintf("MemoryMapped(%#x,%#x,%#x)", r.U32(), r.U64(), r.U64())
 	case [2]uint8{1, 4}:
-		return fmt.Sprintf("VenHw(%s)", r.guid())
+		return fmt.Sprintf("VenHw(%s)", readGUID(r))
 	case [2]uint8{2, 1}: // ACPI
-		hid, uid := r.u32(), r.u32()
+		hid, uid := r.U32(), r.U32()
 		switch hid {
 		case 0x0a0341d0:
 			return fmt.Sprintf("PciRoot(%#x)", uid)
@@ -86,15 +88,15 @@ func (n PathNode) text(r *record) string {
 		}
 		return fmt.Sprintf("Acpi(%#x,%#x)", hid, uid)
 	case [2]uint8{3, 2}: // SCSI
-		return fmt.Sprintf("Scsi(%#x,%#x)", r.u16(), r.u16())
+		return fmt.Sprintf("Scsi(%#x,%#x)", r.U16(), r.U16())
 	case [2]uint8{3, 5}:
-		port := r.u8()
-		return fmt.Sprintf("USB(%#x,%#x)", port, r.u8())
+		port := r.U8()
+		return fmt.Sprintf("USB(%#x,%#x)", port, r.U8())
 	case [2]uint8{3, 10}:
-		return fmt.Sprintf("VenMsg(%s)", r.guid())
+		return fmt.Sprintf("VenMsg(%s)", readGUID(r))
 	case [2]uint8{3, 11}: // MAC
-		b := r.bytes(32)
-		if kind := r.u8(); kind < 2 && b != nil {
+		b := r.Bytes(32)
+		if kind := r.U8(); kind < 2 && b != nil {
 			return fmt.Sprintf("MAC(%x)", b[:6])
 		}
 		return fmt.Sprintf("MAC(%x)", b)
@@ -103,18 +105,18 @@ func (n PathNode) text(r *record) string {
 	case [2]uint8{3, 13}:
 		return "IPv6"
 	case [2]uint8{3, 17}:
-		lun := r.u32()
-		return fmt.Sprintf("NVMe(%#x,%x)", lun, r.u64())
+		lun := r.U32()
+		return fmt.Sprintf("NVMe(%#x,%x)", lun, r.U64())
 	case [2]uint8{3, 18}:
-		return fmt.Sprintf("Sata(%#x,%#x,%#x)", r.u16(), r.u16(), r.u16())
+		return fmt.Sprintf("Sata(%#x,%#x,%#x)", r.U16(), r.U16(), r.U16())
 	case [2]uint8{3, 24}:
-		return fmt.Sprintf("Uri(%s)", Text(r.rest()))
+		return fmt.Sprintf("Uri(%s)", Text(r.Rest()))
 	case [2]uint8{4, 1}: // hard drive
-		number, start, size := r.u32(), r.u64(), r.u64()
-		signature := r.bytes(16)
-		r.u8()
-		kind := r.u8()
-		if r.short {
+		number, start, size := r.U32(), r.U64(), r.U64()
+		signature := r.Bytes(16)
+		r.U8()
+		kind := r.U8()
+		if r.Short() {
 			return ""
 		}
 		if kind == 2 {
@@ -124,22 +126,22 @@ func (n PathNode) text(r *record) string {
 		}
 		return fmt.Sprintf("HD(%d,MBR,%#x,%#x,%#x)", number, le.Uint32(signature), start, size)
 	case [2]uint8{4, 2}:
-		return fmt.Sprintf("CDROM(%#x,%#x,%#x)", r.u32(), r.u64(), r.u64())
+		return fmt.Sprintf("CDROM(%#x,%#x,%#x)", r.U32(), r.U64(), r.U64())
 	case [2]uint8{4, 3}:
-		return fmt.Sprintf("VenMedia(%s)", r.guid())
+		return fmt.Sprintf("VenMedia(%s)", readGUID(r))
 	case [2]uint8{4, 4}: // a file's name
 		return Printable([]byte(strings.TrimRight(fromUTF16(n.Data), "\x00")))
 	case [2]uint8{4, 6}:
-		return fmt.Sprintf("FvFile(%s)", r.guid())
+		return fmt.Sprintf("FvFile(%s)", readGUID(r))
 	case [2]uint8{4, 7}:
-		return fmt.Sprintf("Fv(%s)", r.guid())
+		return fmt.Sprintf("Fv(%s)", readGUID(r))
 	case [2]uint8{4, 8}: // offsets within another file or option ROM
-		r.u32()
-		return fmt.Sprintf("Offset(%#x,%#x)", r.u64(), r.u64())
+		r.U32()
+		return fmt.Sprintf("Offset(%#x,%#x)", r.U64(), r.U64())
 	case [2]uint8{5, 1}: // what the BIOS boot specification starts
-		kind := r.u16()
-		r.u16()
-		return fmt.Sprintf("BBS(%#x,%s)", kind, Text(strings.TrimRight(string(r.rest()), "\x00")))
+		kind := r.U16()
+		r.U16()
+		return fmt.Sprintf("BBS(%#x,%s)", kind, Text(strings.TrimRight(string(r.Rest()), "\x00")))
 	}
 	return fmt.Sprintf("Path(%d,%d,%x)", n.Type, n.SubType, []byte(n.Data))
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/antievilmaid/aem/internal/wire"
 )
 
 // StartupLocality is the informative event that says at which locality the TPM
@@ -59,9 +61,9 @@ func decodeNoAction(b []byte) Data {
 	case len(b) == len(signatureLocality)+1 && bytes.HasPrefix(b, []byte(signatureLocality)):
 		return StartupLocality{b[len(b)-1]}
 	case len(b) >= 36 && bytes.HasPrefix(b, []byte(signatureManifest)):
-		r := record{b: b}
+		r := wire.NewReader(b)
 		return ReferenceManifest{
-			Signature: string(bytes.TrimRight(r.bytes(16), "\x00")), Vendor: r.u32(), Manifest: r.guid(), Rest: r.rest(),
+			Signature: string(bytes.TrimRight(r.Bytes(16), "\x00")), Vendor: r.U32(), Manifest: readGUID(&r), Rest: r.Rest(),
 		}
 	case len(b) >= 16 && (bytes.HasPrefix(b, []byte("Spec ID Event")) || bytes.HasPrefix(b, []byte(signaturePerAlg))):
 		return SpecID{b}
@@ -78,19 +80,19 @@ type FirmwareBlob struct {
 }
 
 func decodeBlob(b []byte) Data {
-	r := record{b: b}
-	d := FirmwareBlob{Base: r.u64(), Length: r.u64()}
-	if r.short || r.left() != 0 {
+	r := wire.NewReader(b)
+	d := FirmwareBlob{Base: r.U64(), Length: r.U64()}
+	if r.Short() || r.Left() != 0 {
 		return decodeText(b)
 	}
 	return d
 }
 
 func decodeBlob2(b []byte) Data {
-	r := record{b: b}
-	s := string(r.bytes(uint32(r.u8())))
-	d := FirmwareBlob{Description: &s, Base: r.u64(), Length: r.u64()}
-	if r.short || r.left() != 0 {
+	r := wire.NewReader(b)
+	s := string(r.Bytes(uint32(r.U8())))
+	d := FirmwareBlob{Description: &s, Base: r.U64(), Length: r.U64()}
+	if r.Short() || r.Left() != 0 {
 		return nil
 	}
 	return d
@@ -126,25 +128,26 @@ type HandoffTable struct {
 	Address uint64
 }
 
-func decodeTables(r *record, description *string) Data {
+func decodeTables(b []byte, description *string) Data {
+	r := wire.NewReader(b)
 	d := HandoffTables{Description: description}
-	n := r.u64()
-	if r.short || n > uint64(r.left())/24 {
+	n := r.U64()
+	if r.Short() || n > uint64(r.Left())/24 {
 		return nil
 	}
 	for range n {
-		d.Tables = append(d.Tables, HandoffTable{r.guid(), r.u64()})
+		d.Tables = append(d.Tables, HandoffTable{readGUID(&r), r.U64()})
 	}
 	return d
 }
 
 func decodeTables2(b []byte) Data {
-	r := record{b: b}
-	s := string(r.bytes(uint32(r.u8())))
-	if r.short {
+	r := wire.NewReader(b)
+	s := string(r.Bytes(uint32(r.U8())))
+	if r.Short() {
 		return nil
 	}
-	return decodeTables(&r, &s)
+	return decodeTables(r.Rest(), &s)
 }
 
 // AppendTo appends the event's bytes.
@@ -197,12 +200,12 @@ func decodeTagged(b []byte) Data {
 }
 
 func taggedList(b []byte, depth int) Tagged {
-	r := record{b: b}
+	r := wire.NewReader(b)
 	var list Tagged
-	for r.left() > 0 {
-		v := TaggedValue{ID: r.u32()}
-		v.Data = r.bytes(r.u32())
-		if r.short {
+	for r.Left() > 0 {
+		v := TaggedValue{ID: r.U32()}
+		v.Data = r.Bytes(r.U32())
+		if r.Short() {
 			return nil
 		}
 		if v.ID&aggregation != 0 && depth < maxNesting && len(v.Data) > 0 {

@@ -3,6 +3,8 @@ package eventlog
 import (
 	"fmt"
 	"strings"
+
+	"github.com/antievilmaid/aem/internal/wire"
 )
 
 // GPT is a disk's partition table that was measured (UEFI_GPT_DATA): the header,
@@ -28,16 +30,16 @@ const (
 )
 
 func decodeGPT(b []byte) Data {
-	r := record{b: b}
-	d := GPT{Header: r.bytes(gptHeader)}
-	n := r.u64()
-	if r.short || n*gptEntry != uint64(r.left()) || n > uint64(r.left()) {
+	r := wire.NewReader(b)
+	d := GPT{Header: r.Bytes(gptHeader)}
+	n := r.U64()
+	if r.Short() || n*gptEntry != uint64(r.Left()) || n > uint64(r.Left()) {
 		return nil
 	}
 	copy(d.Disk[:], d.Header[56:])
 	for range n {
-		p := Partition{Kind: r.guid(), ID: r.guid(), First: r.u64(), Last: r.u64(), Attributes: r.u64()}
-		p.Name = strings.TrimRight(r.utf16(gptName/2), "\x00")
+		p := Partition{Kind: readGUID(&r), ID: readGUID(&r), First: r.U64(), Last: r.U64(), Attributes: r.U64()}
+		p.Name = strings.TrimRight(readUTF16(&r, gptName/2), "\x00")
 		d.Partitions = append(d.Partitions, p)
 	}
 	return d

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"fmt"
 
+	"github.com/antievilmaid/aem/internal/wire"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -82,22 +83,22 @@ type NVPublic struct {
 }
 
 func decodeNVInfo(b []byte) Data {
-	r := record{b: b}
-	be16 := func() uint16 { v := r.u16(); return v>>8 | v<<8 }
+	r := wire.NewReader(b)
+	be16 := func() uint16 { v := r.U16(); return v>>8 | v<<8 }
 	be32 := func() uint32 { return uint32(be16())<<16 | uint32(be16()) }
 	var list NVInfo
-	for r.left() > 0 {
+	for r.Left() > 0 {
 		n := NVPublic{}
-		switch r.u8() {
+		switch r.U8() {
 		case 0:
 		case 1:
 			n.Present, n.Index, n.NameAlg, n.Attributes = true, be32(), tpm.Alg(be16()), be32()
-			n.AuthPolicy = r.bytes(uint32(be16()))
+			n.AuthPolicy = r.Bytes(uint32(be16()))
 			n.Size = be16()
 		default:
 			return nil
 		}
-		if r.short {
+		if r.Short() {
 			return nil
 		}
 		list = append(list, n)

@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"strings"
+
+	"github.com/antievilmaid/aem/internal/wire"
 )
 
 // Variable is a UEFI variable that was measured (UEFI_VARIABLE_DATA).
@@ -19,15 +21,15 @@ type Variable struct {
 }
 
 func decodeVariable(t Type, b []byte) Data {
-	r := record{b: b}
-	d := Variable{Vendor: r.guid()}
-	name, value := r.u64(), r.u64()
-	d.Name = r.utf16(name)
-	if r.short || value > uint64(r.left()) {
+	r := wire.NewReader(b)
+	d := Variable{Vendor: readGUID(&r)}
+	name, value := r.U64(), r.U64()
+	d.Name = readUTF16(&r, name)
+	if r.Short() || value > uint64(r.Left()) {
 		return decodeText(b)
 	}
-	d.Value = r.bytes(uint32(value))
-	d.Trailing = r.rest()
+	d.Value = r.Bytes(uint32(value))
+	d.Trailing = r.Rest()
 	d.Meaning = meaning(t, d.Name, d.Value)
 	return d
 }
@@ -114,19 +116,19 @@ type LoadOption struct {
 }
 
 func decodeLoadOption(b []byte) fmt.Stringer {
-	r := record{b: b}
-	o := LoadOption{Attributes: r.u32()}
-	n := r.u16()
-	o.Description = r.text16()
-	path := r.bytes(uint32(n))
-	if r.short {
+	r := wire.NewReader(b)
+	o := LoadOption{Attributes: r.U32()}
+	n := r.U16()
+	o.Description = readText16(&r)
+	path := r.Bytes(uint32(n))
+	if r.Short() {
 		return nil
 	}
 	var ok bool
 	if o.Path, ok = decodePath(path); !ok {
 		return nil
 	}
-	o.Optional = r.rest()
+	o.Optional = r.Rest()
 	return o
 }
 
@@ -160,17 +162,17 @@ func (s Signature) String() string {
 }
 
 func decodeSignatures(b []byte) fmt.Stringer {
-	r := record{b: b}
+	r := wire.NewReader(b)
 	var all Signatures
-	for r.left() > 0 {
-		l := SignatureList{Kind: r.guid()}
-		total, header, size := uint64(r.u32()), uint64(r.u32()), uint64(r.u32())
-		if r.short || size <= 16 || total < 28+header || (total-28-header)%size != 0 || total-28 > uint64(r.left()) {
+	for r.Left() > 0 {
+		l := SignatureList{Kind: readGUID(&r)}
+		total, header, size := uint64(r.U32()), uint64(r.U32()), uint64(r.U32())
+		if r.Short() || size <= 16 || total < 28+header || (total-28-header)%size != 0 || total-28 > uint64(r.Left()) {
 			return nil
 		}
-		l.Header = r.bytes(uint32(header))
+		l.Header = r.Bytes(uint32(header))
 		for range (total - 28 - header) / size {
-			l.Entries = append(l.Entries, Signature{r.guid(), r.bytes(uint32(size - 16))})
+			l.Entries = append(l.Entries, Signature{readGUID(&r), r.Bytes(uint32(size - 16))})
 		}
 		all = append(all, l)
 	}
@@ -209,8 +211,8 @@ func decodeAuthority(name string, b []byte) fmt.Stringer {
 	case len(b) > 1 && b[0] == 0x30: // a certificate without an owner, as shim writes
 		return Signature{Data: b}
 	case len(b) > 16:
-		r := record{b: b}
-		return Signature{r.guid(), r.rest()}
+		r := wire.NewReader(b)
+		return Signature{readGUID(&r), r.Rest()}
 	}
 	return nil
 }
@@ -226,15 +228,15 @@ type ImageLoad struct {
 
 func decodeImage(b []byte) Data {
 	for _, wide := range []bool{true, false} {
-		r := record{b: b}
-		d := ImageLoad{Address: r.u64(), Length: r.uintn(wide), LinkTimeAddress: r.uintn(wide), Wide: wide}
-		n := r.uintn(wide)
-		if r.short || n > uint64(r.left()) {
+		r := wire.NewReader(b)
+		d := ImageLoad{Address: r.U64(), Length: uintn(&r, wide), LinkTimeAddress: uintn(&r, wide), Wide: wide}
+		n := uintn(&r, wide)
+		if r.Short() || n > uint64(r.Left()) {
 			continue
 		}
 		var ok bool
-		if d.Path, ok = decodePath(r.bytes(uint32(n))); ok {
-			d.Trailing = r.rest()
+		if d.Path, ok = decodePath(r.Bytes(uint32(n))); ok {
+			d.Trailing = r.Rest()
 			return d
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/antievilmaid/aem/internal/wire"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -243,36 +244,36 @@ func (p *parser) event() error {
 	if len(p.log.Events) == maxEvents {
 		return p.fail("there are more than %d events", maxEvents)
 	}
-	r := record{b: p.b[p.off:p.end]}
-	e := Event{PCR: tpm.PCR(r.u32()), Type: Type(r.u32()), Offset: p.off}
+	r := wire.NewReader(p.b[p.off:p.end])
+	e := Event{PCR: tpm.PCR(r.U32()), Type: Type(r.U32()), Offset: p.off}
 	first := len(p.digests)
 	if p.log.Format == CryptoAgile {
-		count := r.u32()
-		if r.short || count == 0 || count > uint32(len(p.log.Algs)) {
+		count := r.U32()
+		if r.Short() || count == 0 || count > uint32(len(p.log.Algs)) {
 			return p.fail("it claims %d digests, and the log has %d banks", count, len(p.log.Algs))
 		}
 		for range count {
-			alg := tpm.Alg(r.u16())
+			alg := tpm.Alg(r.U16())
 			size, ok := p.log.size(alg, len(p.log.Algs))
-			if r.short || !ok {
+			if r.Short() || !ok {
 				return p.fail("it has a digest in %s, a bank that the log does not declare", alg)
 			}
 			if tpm.Find(p.digests[first:], alg) != nil {
 				return p.fail("it has two digests in %s", alg)
 			}
-			p.digests = append(p.digests, tpm.TaggedDigest{Alg: alg, Digest: r.bytes(uint32(size))})
+			p.digests = append(p.digests, tpm.TaggedDigest{Alg: alg, Digest: r.Bytes(uint32(size))})
 		}
 	} else {
 		a := p.log.Algs[0]
-		p.digests = append(p.digests, tpm.TaggedDigest{Alg: a.Alg, Digest: r.bytes(uint32(a.Size))})
+		p.digests = append(p.digests, tpm.TaggedDigest{Alg: a.Alg, Digest: r.Bytes(uint32(a.Size))})
 	}
 	e.Digests = p.digests[first:len(p.digests):len(p.digests)]
-	size := r.u32()
-	left := len(r.b) - r.off
-	if e.Data = r.bytes(size); r.short {
+	size := r.U32()
+	left := r.Left()
+	if e.Data = r.Bytes(size); r.Short() {
 		return p.fail("it claims %d bytes of data, and %d are left", size, left)
 	}
 	p.log.Events = append(p.log.Events, e)
-	p.off += r.off
+	p.off += r.Offset()
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/antievilmaid/aem/internal/wire"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -42,20 +43,20 @@ func (y *yaml) line(indent int, format string, args ...any) {
 }
 
 func (y *yaml) header(l *Log) {
-	h := record{b: l.head}
+	h := wire.NewReader(l.head)
 	y.line(0, "- EventNum: 0")
-	y.line(2, "PCRIndex: %d", h.u32())
-	y.line(2, "EventType: %s", Type(h.u32()))
-	y.line(2, "Digest: %q", hex.EncodeToString(h.bytes(20)))
-	y.line(2, "EventSize: %d", h.u32())
+	y.line(2, "PCRIndex: %d", h.U32())
+	y.line(2, "EventType: %s", Type(h.U32()))
+	y.line(2, "Digest: %q", hex.EncodeToString(h.Bytes(20)))
+	y.line(2, "EventSize: %d", h.U32())
 	y.line(2, "SpecID:")
-	y.line(2, "- Signature: %s", Printable(h.bytes(16)[:15]))
-	y.line(4, "platformClass: %d", h.u32())
-	y.line(4, "specVersionMinor: %d", h.u8())
-	y.line(4, "specVersionMajor: %d", h.u8())
-	y.line(4, "specErrata: %d", h.u8())
-	y.line(4, "uintnSize: %d", h.u8())
-	y.line(4, "numberOfAlgorithms: %d", h.u32())
+	y.line(2, "- Signature: %s", Printable(h.Bytes(16)[:15]))
+	y.line(4, "platformClass: %d", h.U32())
+	y.line(4, "specVersionMinor: %d", h.U8())
+	y.line(4, "specVersionMajor: %d", h.U8())
+	y.line(4, "specErrata: %d", h.U8())
+	y.line(4, "uintnSize: %d", h.U8())
+	y.line(4, "numberOfAlgorithms: %d", h.U32())
 	y.line(4, "Algorithms:")
 	for i, a := range l.Algs {
 		y.line(4, "- Algorithm[%d]:", i)
