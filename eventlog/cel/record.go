@@ -83,8 +83,10 @@ type PCClient struct {
 	Type eventlog.Type
 	Data []byte
 
-	width uint8  // of Type in TLV, where that is more than it needs
-	label string // with which CBOR named Type, where it used no number
+	width uint8 // of Type in TLV, where that is more than it needs
+	// label is the text by which CBOR named a type, labelled, in place of a number.
+	label    string
+	labelled eventlog.Type
 }
 
 // IMATemplate is an entry of Linux's IMA list (TPMS_EVENT_IMA_TEMPLATE).

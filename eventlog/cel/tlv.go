@@ -3,6 +3,7 @@ package cel
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 )
 
@@ -31,32 +32,39 @@ const (
 // encoding.
 func AppendTLV(dst []byte, records []Record) ([]byte, error) {
 	for i := range records {
-		r := &records[i]
-		if err := r.check(TLV); err != nil {
+		var err error
+		if dst, err = records[i].appendTLV(dst); err != nil {
 			return nil, fmt.Errorf("record %d: %w", i, err)
 		}
-		dst = appendNumber(dst, tagNumber, r.Number, r.width[0])
-		if r.NV {
-			dst = appendNumber(dst, tagNVIndex, uint64(r.NVIndex), r.width[1])
-		} else {
-			dst = appendNumber(dst, tagPCR, uint64(r.PCR), r.width[1])
-		}
-		dst, list := openField(dst, tagDigests)
-		for _, d := range r.Digests {
-			if d.Alg > 0xff {
-				return nil, fmt.Errorf("record %d: TLV has eight bits for an algorithm, too few for %s", i, d.Alg)
-			}
-			dst = appendBytes(dst, uint8(d.Alg), d.Digest)
-		}
-		closeField(dst, list)
-		kind := r.Content.Kind()
-		if kind <= tagDigests || kind > 0xff {
-			return nil, fmt.Errorf("record %d: TLV has no tag for %s", i, kind)
-		}
-		dst, content := openField(dst, uint8(kind))
-		dst = appendContent(dst, r.Content)
-		closeField(dst, content)
 	}
+	return dst, nil
+}
+
+func (r *Record) appendTLV(dst []byte) ([]byte, error) {
+	if err := r.check(TLV); err != nil {
+		return nil, err
+	}
+	dst = appendNumber(dst, tagNumber, r.Number, r.width[0])
+	if r.NV {
+		dst = appendNumber(dst, tagNVIndex, uint64(r.NVIndex), r.width[1])
+	} else {
+		dst = appendNumber(dst, tagPCR, uint64(r.PCR), r.width[1])
+	}
+	dst, list := openField(dst, tagDigests)
+	for _, d := range r.Digests {
+		if d.Alg > math.MaxUint8 {
+			return nil, fmt.Errorf("TLV has eight bits for an algorithm, too few for %s", d.Alg)
+		}
+		dst = appendBytes(dst, uint8(d.Alg), d.Digest)
+	}
+	closeField(dst, list)
+	kind := r.Content.Kind()
+	if kind <= tagDigests || kind > math.MaxUint8 {
+		return nil, fmt.Errorf("TLV has no tag for %s", kind)
+	}
+	dst, content := openField(dst, uint8(kind))
+	dst = appendContent(dst, r.Content)
+	closeField(dst, content)
 	return dst, nil
 }
 
