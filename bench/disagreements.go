@@ -59,8 +59,8 @@ var Rules = []Rule{
 	},
 	{
 		Name: "one right bank is enough", Readers: google, Right: OursIsRight,
-		Why:    "They accept a PCR whose SHA-256 value is wrong where its SHA-1 value is right, so an attacker has to collide the weaker algorithm only.",
-		Source: "their Verify functions' own comments; TCG PFP, clause 10.2.2 (each bank has its digest)",
+		Why:    "They accept a PCR whose SHA-256 value is wrong where its SHA-1 value is right, so the weaker algorithm decides, and the SHA-256 digests that the log shows may be anything.",
+		Source: "their Verify functions' own comments; TCG PFP 1.04, clause 9.1 (each bank has its digest)",
 		Explains: func(in *Input, d *Disagreement) bool {
 			all, _ := in.events(d.PCR, d.Alg)
 			return d.Question == OneBank && d.theyAccept() && all > 0
@@ -95,7 +95,7 @@ var Rules = []Rule{
 	},
 	{
 		Name: "fewer digests than banks", Readers: google, Right: NobodyKnows,
-		Why:    "Some events have no digest for this bank. Firmware must log all; tboot extends and logs SHA-256 alone, and then the other bank keeps its value, which is what we compute; Windows caps it and logs nothing. They refuse every value. A match of ours says nothing about such events.",
+		Why:    "Some events have no digest for this bank. Firmware must log all; tboot extends and logs SHA-256 alone, and then the other bank keeps its value, which is what we compute; on a Windows machine of the corpus it was extended all the same. They refuse every value. A match of ours says nothing about such events.",
 		Source: "TCG PFP 1.04, clause 9.1; TPM Library, Part 3, TPM2_PCR_Extend (only the banks that are named)",
 		Explains: func(in *Input, d *Disagreement) bool {
 			all, inBank := in.events(d.PCR, d.Alg)
