@@ -122,7 +122,7 @@ var Rules = []Rule{
 	},
 	{
 		Name: "informative events", Readers: tools, Right: OursIsRight,
-		Why:    "tpm2-tools 5.4 extends EV_NO_ACTION events, and does not start PCR 0 with the locality that one of them gives; 5.6 does both right. The real PCRs published with such logs agree with us.",
+		Why:    "tpm2-tools 5.4 extends EV_NO_ACTION events, and does not start PCR 0 with the locality that one of them gives; 5.6 does both right. Where the real PCRs of such a log are published they agree with us, but for one log that was spoilt on purpose.",
 		Source: "TCG PFP, clauses 10.4.1 and 10.4.5.3; tpm2-tools commits 9735dc33 and 576a31bc",
 		Explains: func(in *Input, d *Disagreement) bool {
 			return d.Question == Replay && in.any(func(e *eventlog.Event) bool { return e.PCR == d.PCR && e.Type == eventlog.NoAction })
