@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/antievilmaid/aem/drtm/txt"
 )
 
 // ErrKernel says that the kernel is none that a Linux secure launch can start.
@@ -82,22 +84,12 @@ func BootParams(kernel []byte) ([]byte, error) {
 	return page, nil
 }
 
-// mleUUID begins the header of a launchable environment, 52 bytes (Intel TXT
-// Software Development Guide, section 2.1; UUID 9082ac5a-476f-74a7-5c0f-55a2cb51b642).
-var mleUUID = []byte{
-	0x5a, 0xac, 0x82, 0x90, 0x6f, 0x47, 0xa7, 0x74, 0x0f, 0x5c, 0x55, 0xa2, 0xcb, 0x51, 0xb6, 0x42,
-}
-
-const (
-	mleHeaderSize  = 52
-	mleEntryOffset = 24
-)
-
 // entryOffset is where the loader jumps to: the entry point in the kernel's MLE
 // header, or zero, the start of the protected-mode code, where the kernel has none.
 func entryOffset(kernel []byte) []byte {
-	if i := bytes.Index(kernel, mleUUID); i >= 0 && len(kernel)-i >= mleHeaderSize {
-		return kernel[i+mleEntryOffset : i+mleEntryOffset+4]
+	m, err := txt.FindMLE(kernel)
+	if err != nil {
+		return make([]byte, 4)
 	}
-	return make([]byte, 4)
+	return binary.LittleEndian.AppendUint32(nil, m.Entry)
 }
