@@ -15,7 +15,6 @@ type Side string
 const (
 	OursIsRight   Side = "ours"
 	TheirsIsRight Side = "theirs"
-	NobodyKnows   Side = "open"
 )
 
 // Rule explains disagreements by what a log is like.
@@ -91,15 +90,6 @@ var Rules = []Rule{
 			return d.Question == RightValue && d.theyAccept() && in.any(func(e *eventlog.Event) bool {
 				return e.PCR == d.PCR && eventlog.IsPlaceholder(tpm.Find(e.Digests, d.Alg))
 			})
-		},
-	},
-	{
-		Name: "fewer digests than banks", Readers: google, Right: NobodyKnows,
-		Why:    "Some events have no digest for this bank. Firmware must log all; tboot extends and logs SHA-256 alone, and then the other bank keeps its value, which is what we compute; on a Windows machine of the corpus it was extended all the same. They refuse every value. A match of ours says nothing about such events.",
-		Source: "TCG PFP 1.04, clause 9.1; TPM Library, Part 3, TPM2_PCR_Extend (only the banks that are named)",
-		Explains: func(in *Input, d *Disagreement) bool {
-			all, inBank := in.events(d.PCR, d.Alg)
-			return d.Question == RightValue && !d.theyAccept() && all > inBank
 		},
 	},
 	{

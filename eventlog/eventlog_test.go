@@ -394,3 +394,25 @@ func FuzzParse(f *testing.F) {
 		eventlog.Diff(log, log, 1<<tpm.NumPCRs-1)
 	})
 }
+
+// An event that is measured in no bank of the TPM could be written into the log by
+// anybody; the PCR would still match.
+func TestAnEventThatNoBankProvesIsNoMatch(t *testing.T) {
+	log, err := eventlog.New(eventlog.Header{Format: eventlog.CryptoAgile, Algs: twoBanks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []eventlog.Event{event(17, eventlog.Slaunch, "measured", twoBanks...), event(17, eventlog.Slaunch, "in SHA-256 alone", tpm.SHA256)} {
+		if err := log.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := log.Replay(true)
+	if report := log.Verify(both, tpm.PCRSet(17), true); !report.OK() {
+		t.Errorf("with both banks: %+v", report)
+	}
+	report := log.Verify(tpm.Banks{*both.Bank(tpm.SHA1)}, tpm.PCRSet(17), true)
+	if len(report) != 1 || report[0].Verdict != eventlog.Incomplete {
+		t.Errorf("with SHA-1 alone: %+v", report)
+	}
+}

@@ -80,16 +80,38 @@ func (r Report) OK() bool {
 // matches only where it holds the value that this implies.
 func (l *Log) Verify(actual tpm.Banks, pcrs tpm.PCRs, launched bool) Report {
 	replayed := l.Replay(launched)
+	unproven := l.unproven(actual)
 	var report Report
 	for i := range actual {
 		bank := &actual[i]
 		for p := range pcrs.All() {
 			if bank.Values[p] != nil {
-				report = append(report, l.judge(p, bank.Alg, replayed.Value(bank.Alg, p), bank.Values[p], launched))
+				r := l.judge(p, bank.Alg, replayed.Value(bank.Alg, p), bank.Values[p], launched)
+				if r.Verdict == Match && unproven.Has(p) {
+					r.Verdict, r.Reason = Incomplete, "the log has an event without a digest in any bank that was compared"
+				}
+				report = append(report, r)
 			}
 		}
 	}
 	return report
+}
+
+// unproven are the PCRs for which the log has an event that no bank could prove:
+// somebody may have written it in, and the value would still match.
+func (l *Log) unproven(actual tpm.Banks) tpm.PCRs {
+	var set tpm.PCRs
+	for i := range l.Events {
+		e := &l.Events[i]
+		proven := !e.Extended()
+		for n := range actual {
+			proven = proven || tpm.Find(e.Digests, actual[n].Alg) != nil
+		}
+		if !proven {
+			set |= tpm.PCRSet(e.PCR)
+		}
+	}
+	return set
 }
 
 func (l *Log) judge(p tpm.PCR, alg tpm.Alg, replayed, actual tpm.Digest, launched bool) Result {
