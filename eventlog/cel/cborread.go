@@ -252,6 +252,10 @@ func (r *cborReader) pcClient() (c PCClient, ok bool) {
 func (r *cborReader) management() (m Management, ok bool) {
 	at := r.off
 	n := r.count(majorMap, "the management event")
+	if n == 0 {
+		// What follows an empty map is not the map's.
+		r.fail(at, "the management event has 0 items")
+	}
 	r.key(keyManagementType, "the management event's type")
 	t := r.number(math.MaxUint64, "the management event's type")
 	if r.err != nil {
