@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,8 +144,11 @@ func TestWritersRefuse(t *testing.T) {
 				r.Digests = append(r.Digests, tpm.TaggedDigest{Alg: tpm.Alg(0x80 + i), Digest: []byte{1}})
 			}
 		}), "TLV CBOR JSON"},
-		"no content":                             {with(func(r *cel.Record) { r.Content = nil }), "TLV CBOR JSON"},
-		"no management event":                    {with(func(r *cel.Record) { r.Content = cel.Management{} }), "TLV CBOR JSON"},
+		"no content":          {with(func(r *cel.Record) { r.Content = nil }), "TLV CBOR JSON"},
+		"no management event": {with(func(r *cel.Record) { r.Content = cel.Management{} }), "TLV CBOR JSON"},
+		"257 management events": {with(func(r *cel.Record) {
+			r.Content = cel.Management(slices.Repeat([]cel.ManagementEvent{{Type: cel.FirmwareEnd}}, 257))
+		}), "TLV CBOR JSON"},
 		"two management events":                  {with(func(r *cel.Record) { r.Content = cel.Management{{Type: cel.FirmwareEnd}, {Type: cel.Version}} }), "CBOR"},
 		"a management event that does not exist": {with(func(r *cel.Record) { r.Content = cel.Management{{Type: 9}} }), "TLV CBOR JSON"},
 		"a transition of 33 bits": {with(func(r *cel.Record) {
@@ -201,6 +206,31 @@ func TestExtended(t *testing.T) {
 			if r := (cel.Record{Content: c}); r.Extended() != want {
 				t.Errorf("a record with %T %v is extended: %t; want %t", c, c, !want, want)
 			}
+		}
+	}
+}
+
+// What a log claims of itself costs nothing, and what it has a bounded multiple.
+func TestReadersNeedLittleMemory(t *testing.T) {
+	smallest := unhex(t, "a500000100038009"+"0b0a00")
+	many := append([]byte{0x99, 0x10, 0x00}, bytes.Repeat(smallest, 0x1000)...)
+	for name, test := range map[string]struct {
+		log  []byte
+		read func([]byte) ([]cel.Record, error)
+	}{
+		"a TLV length":           {unhex(t, "00 fffffff0 00"), cel.ReadTLV},
+		"a CBOR log":             {unhex(t, "9b 0000000fffffffff 00"), cel.ReadCBOR},
+		"a CBOR list":            {unhex(t, "81 a5 00 00 01 00 03 9a 7fffffff 00"), cel.ReadCBOR},
+		"a CBOR string":          {unhex(t, "81 a5 00 00 01 00 03 80 09 08 0a 5a 7fffffff 00"), cel.ReadCBOR},
+		"the smallest records":   {many, cel.ReadCBOR},
+		"a list of small things": {[]byte(`[{"recnum":0,"pcr":0,"digests":[` + strings.Repeat("0,", 1<<16) + `0]}]`), cel.ReadJSON},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := test.read(test.log)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 1<<16+64*uint64(len(test.log)) {
+			t.Errorf("%s: reading %d bytes allocates %d, error %v", name, len(test.log), used, err)
 		}
 	}
 }

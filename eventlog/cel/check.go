@@ -1,6 +1,7 @@
 package cel
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -11,6 +12,7 @@ import (
 const (
 	maxRecords = 1 << 20
 	maxDigests = 16
+	maxNotes   = 256            // management events in a record
 	maxDigest  = math.MaxUint16 // what a Spec ID event can declare
 	maxData    = 1 << 30        // far below what a TLV length can say
 )
@@ -75,7 +77,10 @@ func (r *Record) check(e Encoding) error {
 
 func (m Management) check(e Encoding) error {
 	if len(m) == 0 {
-		return fmt.Errorf("it has no management event")
+		return errors.New("it has no management event")
+	}
+	if len(m) > maxNotes {
+		return fmt.Errorf("it has %d management events; a record holds %d", len(m), maxNotes)
 	}
 	if e == CBOR && len(m) > 1 {
 		return fmt.Errorf("CBOR can't hold its %d management events in one record; write one record for each", len(m))

@@ -106,8 +106,8 @@ func FuzzRoundTrip(f *testing.F) {
 		for _, c := range codecs {
 			enc, err := c.write(cel.FromLog(log))
 			if err != nil {
-				if c.name == "TLV" || emptyDigests(log) {
-					continue // algorithms of 16 bits, or banks whose digests have no bytes
+				if unwritable(log, c) {
+					continue
 				}
 				t.Fatalf("%s: %v", c.name, err)
 			}
@@ -129,9 +129,11 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-func emptyDigests(log *eventlog.Log) bool {
+// unwritable reports whether a log has a bank whose digests have no bytes, or one
+// whose algorithm has more bits than TLV.
+func unwritable(log *eventlog.Log, c codec) bool {
 	for _, a := range log.Algs {
-		if a.Size == 0 {
+		if a.Size == 0 || c.name == "TLV" && a.Alg > 0xff {
 			return true
 		}
 	}

@@ -117,6 +117,8 @@ func TestMalformedJSON(t *testing.T) {
 		"a digest as base64":      {digest(`[{"hashAlg":153,"digest":"qg=="}]`), "not hexadecimal"},
 		"a short SHA-256":         {digest(`[{"hashAlg":"sha256","digest":"00"}]`), "has 1 bytes, not 32"},
 		"two digests alike":       {digest(`[{"hashAlg":153,"digest":"00"},{"hashAlg":"0x0099","digest":"00"}]`), "two digests"},
+		"17 elements":             {digest("[" + strings.Repeat("0,", 16) + "0]"), "more than 16 elements"},
+		"257 management events":   {content(`4`, "["+strings.Repeat(`{"type":2},`, 256)+`{"type":2}]`), "more than 256 elements"},
 		"no type":                 {content(`""`, `""`), "not known"},
 		"a type that is a list":   {content(`[]`, `""`), "not a number"},
 		"an event that is text":   {content(`5`, `"aa"`), "no object"},

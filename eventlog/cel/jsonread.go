@@ -101,11 +101,23 @@ func members(raw json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	return values, nil
 }
 
-// elements takes an array apart.
-func elements(raw json.RawMessage, name string) ([]json.RawMessage, error) {
-	var list []json.RawMessage
-	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &list) != nil {
+// elements takes an array apart. It stops early where there are more than most: a
+// long list of small values needs far more memory than its text.
+func elements(raw json.RawMessage, most int, name string) ([]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
 		return nil, fmt.Errorf("%s is no list", name)
+	}
+	var list []json.RawMessage
+	for d.More() {
+		if len(list) == most {
+			return nil, fmt.Errorf("%s has more than %d elements", name, most)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		list = append(list, value)
 	}
 	return list, nil
 }
@@ -179,7 +191,7 @@ func (r *jsonReader) read(raw json.RawMessage) (rec Record, err error) {
 	} else {
 		rec.PCR = tpm.PCR(n)
 	}
-	list, err := elements(m[3], "the list of digests")
+	list, err := elements(m[3], maxDigests, "the list of digests")
 	if err != nil {
 		return rec, err
 	}
@@ -287,7 +299,7 @@ func management(raw json.RawMessage) (Content, error) {
 	list := []json.RawMessage{raw}
 	if raw[0] == '[' {
 		var err error
-		if list, err = elements(raw, "the management events"); err != nil {
+		if list, err = elements(raw, maxNotes, "the list of management events"); err != nil {
 			return nil, err
 		}
 	}

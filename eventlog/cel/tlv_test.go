@@ -148,6 +148,7 @@ func TestMalformedTLV(t *testing.T) {
 		"data before the type":     {tlvStart + "05 0000000b 01 00000000 00 00000001 00", 22, "in place of the event's type"},
 		"no template data":         {tlvStart + "07 00000005 00 00000000", 27, "0 bytes are left"},
 		"no management":            {tlvStart + "04 00000000", 22, "no management event"},
+		"257 management events":    {tlvStart + "04 00000505" + strings.Repeat("02 00000000", 257), 22 + 256*5, "more than 256"},
 		"management cut off":       {tlvStart + "04 00000003 020000", 22, "3 bytes are left"},
 		"an end with data":         {tlvStart + "04 00000006 02 00000001 00", 27, "1 bytes are left over"},
 		"no minor version":         {tlvStart + "04 0000000b 01 00000006 00 00000001 01", 33, "0 bytes are left"},
@@ -174,5 +175,13 @@ func wantSyntax(t *testing.T, name string, records []cel.Record, err error, e ce
 	}
 	if len(records) != 1 || records[0].Number != 5 || records[0].PCR != 7 {
 		t.Errorf("%s: the good record before it is %v", name, records)
+	}
+}
+
+func TestSyntaxErrorSaysWhere(t *testing.T) {
+	_, err := cel.ReadTLV(unhex(t, tlvGood+"01 00000000"))
+	want := "canonical event log in TLV: record 1, offset 23: there is a field 1 in place of the record's number, which is field 0"
+	if err == nil || err.Error() != want {
+		t.Errorf("the error is %v; want %s", err, want)
 	}
 }

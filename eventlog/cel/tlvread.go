@@ -186,6 +186,9 @@ func (r *tlvReader) management(end int) Content {
 	var m Management
 	known := true
 	for r.err == nil && r.off < end {
+		if len(m) == maxNotes {
+			r.fail(r.off, "it has more than %d management events", maxNotes)
+		}
 		tag, stop := r.field(end, "a management event")
 		if r.err != nil {
 			return nil
