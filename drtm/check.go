@@ -73,7 +73,7 @@ func Check(log *eventlog.Log, actual tpm.Banks) Launch {
 		l.Platform = platform
 		return l
 	}
-	l := Launch{Platform: platform, Report: withoutLoggedResult(log).Verify(actual, launchPCRs, true)}
+	l := Launch{Platform: platform, Report: log.Verify(actual, launchPCRs, true)}
 	if i := slices.IndexFunc(l.Report, func(r eventlog.Result) bool { return r.Verdict != eventlog.Match }); i >= 0 {
 		l.Reason = explain(l.Report[i])
 		return l
@@ -147,8 +147,9 @@ func launchEvent(log *eventlog.Log) (p Platform, reason string) {
 	case isSKL(log) && e.Type == eventlog.Slaunch:
 		return SKINIT, ""
 	case !isSKL(log) && e.Type == eventlog.TXTHashStart:
-		for _, d := range e.Digests {
-			if len(e.Data) > 0 && d.Alg.Available() && !d.Digest.Equal(d.Alg.Sum(e.Data)) && !isLoggedResult(e, d) {
+		mended := &log.WithoutLoggedResult().Events[i]
+		for _, d := range mended.Digests {
+			if len(e.Data) > 0 && d.Alg.Available() && !d.Digest.Equal(d.Alg.Sum(e.Data)) {
 				return TXT, fmt.Sprintf("the log's launch event contradicts itself: its %s digest is not that of its data", d.Alg)
 			}
 		}
@@ -166,36 +167,7 @@ func firstCode(log *eventlog.Log) int {
 // Replay computes what the PCRs hold after the launch if its log is true. It
 // differs from the log's own Replay for logs of Intel's older modules, whose
 // launch event holds the PCR's value in place of the digest.
-func Replay(log *eventlog.Log) tpm.Banks { return withoutLoggedResult(log).Replay(true) }
-
-// isLoggedResult recognises a fault of some of Intel's older modules: as the
-// launch event's digest they log what PCR 17 held after it.
-func isLoggedResult(e *eventlog.Event, d tpm.TaggedDigest) bool {
-	if e.Type != eventlog.TXTHashStart || len(e.Data) == 0 || !d.Alg.Available() {
-		return false
-	}
-	return d.Digest.Equal(d.Alg.Sum(make([]byte, d.Alg.Size()), d.Alg.Sum(e.Data)))
-}
-
-// withoutLoggedResult returns the log with that fault mended.
-func withoutLoggedResult(log *eventlog.Log) *eventlog.Log {
-	i := firstCode(log)
-	if i < 0 || !slices.ContainsFunc(log.Events[i].Digests, func(d tpm.TaggedDigest) bool {
-		return isLoggedResult(&log.Events[i], d)
-	}) {
-		return log
-	}
-	mended := *log
-	mended.Events = slices.Clone(log.Events)
-	e := &mended.Events[i]
-	e.Digests = slices.Clone(e.Digests)
-	for n, d := range e.Digests {
-		if isLoggedResult(e, d) {
-			e.Digests[n].Digest = d.Alg.Sum(e.Data)
-		}
-	}
-	return &mended
-}
+func Replay(log *eventlog.Log) tpm.Banks { return log.WithoutLoggedResult().Replay(true) }
 
 func explain(r eventlog.Result) string {
 	where := fmt.Sprintf("PCR %d of the %s bank", r.PCR, r.Alg)

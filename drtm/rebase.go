@@ -41,7 +41,7 @@ func Rebase(good *eventlog.Log, kernel, initrd []byte, commandLine string) (*eve
 	if err := rebaseable(good, roles, initrd != nil); err != nil {
 		return nil, err
 	}
-	next := *withoutLoggedResult(good)
+	next := *good.WithoutLoggedResult()
 	next.Events = slices.Clone(next.Events)
 	for i, r := range roles {
 		if c, ok := content[r]; ok {

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/antievilmaid/aem/tpm"
@@ -56,6 +57,7 @@ type Result struct {
 	Verdict          Verdict
 	Replayed, Actual tpm.Digest // Replayed is nil where the bank can't be replayed
 	Reason           string     // why the verdict is not Match
+	Fault            *Fault     // which the log has, where it matches only without it
 }
 
 // Report has a result for each PCR in each bank that was compared.
@@ -82,10 +84,10 @@ func (l *Log) Verify(actual tpm.Banks, pcrs tpm.PCRs, launched bool) Report {
 	replayed := l.Replay(launched)
 	unproven := l.unproven(actual)
 	var report Report
-	for i := range actual {
-		bank := &actual[i]
-		for p := range pcrs.All() {
-			if bank.Values[p] != nil {
+	for p := range pcrs.All() {
+		first := len(report)
+		for i := range actual {
+			if bank := &actual[i]; bank.Values[p] != nil {
 				r := l.judge(p, bank.Alg, replayed.Value(bank.Alg, p), bank.Values[p], launched)
 				if r.Verdict == Match && unproven.Has(p) {
 					r.Verdict, r.Reason = Incomplete, "the log has an event without a digest in any bank that was compared"
@@ -93,6 +95,7 @@ func (l *Log) Verify(actual tpm.Banks, pcrs tpm.PCRs, launched bool) Report {
 				report = append(report, r)
 			}
 		}
+		l.mendFaults(report[first:], actual, launched)
 	}
 	return report
 }
@@ -126,6 +129,8 @@ func (l *Log) judge(p tpm.PCR, alg tpm.Alg, replayed, actual tpm.Digest, launche
 		r.Verdict, r.Reason = Unusable, "a placeholder or a cap was extended in place of a measurement"
 	case replayed.Equal(actual):
 		r.Verdict = Match
+	case capped(alg, replayed, actual):
+		r.Verdict, r.Reason = Unusable, "the bank was capped: zeros or ones were extended after what the log shows"
 	case events == 0 && !l.Truncated && !l.Full():
 		r.Verdict, r.Reason = NoEvents, "the log says nothing of this PCR, and it was extended"
 	case l.Truncated:
@@ -162,3 +167,22 @@ func (l *Log) look(p tpm.PCR, alg tpm.Alg) (events int, missing, placeholder boo
 // IsPlaceholder recognises "OneDigest", a one and then zeros: what launched code
 // extends into a bank whose algorithm it does not know.
 func IsPlaceholder(d tpm.Digest) bool { return len(d) > 1 && d[0] == 1 && d[1:].All(0) }
+
+// maxCaps is how many caps are looked for.
+const maxCaps = 4
+
+// capped reports whether the value follows from the log's by extending digests of
+// zeros or of ones. Windows does that to the bank that its log does not serve, and
+// a failed launch by AMD's processor to all.
+func capped(alg tpm.Alg, replayed, actual tpm.Digest) bool {
+	for _, fill := range []byte{0, 0xff} {
+		constant := bytes.Repeat([]byte{fill}, alg.Size())
+		v := replayed
+		for range maxCaps {
+			if v = alg.Sum(v, constant); v.Equal(actual) {
+				return true
+			}
+		}
+	}
+	return false
+}
