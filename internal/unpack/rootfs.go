@@ -174,7 +174,7 @@ func (fs *rootfs) symlink(e *entry, segment int) (lost string, err error) {
 		return "it is a symbolic link at the path of a directory that is not empty", nil
 	case w.slash:
 		return "it is a symbolic link with a slash at its end", nil
-	case target == "" || len(target) >= MaxPath:
+	case len(target) >= MaxPath:
 		return fmt.Sprintf("it is a symbolic link to a path of %d bytes", len(target)), nil
 	}
 	n, err := fs.create(w, inode{mode: typeLink | 0o777, target: target, size: int64(len(target))})
@@ -295,74 +295,6 @@ func (fs *rootfs) create(w place, i inode) (*node, error) {
 	}
 	w.dir.children[w.name] = n
 	return n, nil
-}
-
-// place is where a path leads.
-type place struct {
-	dir      *node  // the directory that the last part is in
-	name     string // the last part
-	at       *node  // what stands there; nil if nothing does
-	slash    bool   // a slash ends the path, so only a directory can be meant
-	followed bool   // the last part of the path that was asked for is a symbolic link
-	dot      bool   // the last part is "." or "..": nothing can be made or removed by that name
-}
-
-// maxLinks is how many symbolic links Linux follows in one path.
-const maxLinks = 40
-
-// walk finds a path as Linux' path walk does, from the root. It follows symbolic
-// links in the middle of the path, and at its end if it is told to or a slash
-// follows. A reason is returned where a part other than the last is missing.
-func (fs *rootfs) walk(path string, follow bool) (w place, lost string) {
-	if path == "" {
-		return place{}, "its name is empty"
-	}
-	dir, followed := fs.root, false
-	for links := 0; ; {
-		part, rest, slash := strings.Cut(strings.TrimLeft(path, "/"), "/")
-		rest = strings.TrimLeft(rest, "/")
-		last := rest == ""
-		var at *node
-		switch {
-		case !dir.isType(typeDir):
-			return place{}, "something in the middle of its path is no directory"
-		case part == "" || part == ".":
-			at = dir
-		case part == "..":
-			if at = dir; dir != fs.root {
-				at = dir.parent
-			}
-		case len(part) > 255:
-			return place{}, "a part of its path is longer than 255 bytes"
-		default:
-			at = dir.children[part]
-		}
-		dot := part == "" || part == "." || part == ".."
-		switch {
-		case at == nil && last:
-			return place{dir: dir, name: part, slash: slash, followed: followed}, ""
-		case at == nil:
-			return place{}, "its directory is not there"
-		case at.isType(typeLink) && (!last || slash || follow):
-			if links++; links > maxLinks {
-				return place{}, "its path runs in a circle of symbolic links"
-			}
-			if strings.HasPrefix(at.target, "/") {
-				dir = fs.root
-			}
-			followed = followed || last
-			path = at.target
-			if slash {
-				path += "/" + rest
-			}
-		case last && slash && !at.isType(typeDir):
-			return place{}, "it has a slash at its end and a file stands at its path"
-		case last:
-			return place{dir: dir, name: part, at: at, slash: slash, dot: dot, followed: followed}, ""
-		default:
-			dir, path = at, rest
-		}
-	}
 }
 
 // path is a node's path from the root.
