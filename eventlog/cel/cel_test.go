@@ -223,6 +223,7 @@ func TestReadersNeedLittleMemory(t *testing.T) {
 		"a CBOR list":            {unhex(t, "81 a5 00 00 01 00 03 9a 7fffffff 00"), cel.ReadCBOR},
 		"a CBOR string":          {unhex(t, "81 a5 00 00 01 00 03 80 09 08 0a 5a 7fffffff 00"), cel.ReadCBOR},
 		"the smallest records":   {many, cel.ReadCBOR},
+		"a CBOR log of nothing":  {append(unhex(t, "9a 00010000"), make([]byte, 1<<16)...), cel.ReadCBOR},
 		"a list of small things": {[]byte(`[{"recnum":0,"pcr":0,"digests":[` + strings.Repeat("0,", 1<<16) + `0]}]`), cel.ReadJSON},
 	} {
 		var before, after runtime.MemStats

@@ -238,6 +238,13 @@ func TestToLogRefuses(t *testing.T) {
 			bad(func(r *cel.Record) { r.Digests = []tpm.TaggedDigest{{Alg: 0x99, Digest: []byte{1}}} }),
 			bad(func(r *cel.Record) { r.Digests = []tpm.TaggedDigest{{Alg: 0x99, Digest: []byte{1, 2}}} }),
 		}, nil},
+		// Read as one byte, it would go on with a length that covers the rest.
+		"a digest that hides a length": {[]cel.Record{
+			bad(func(r *cel.Record) { r.Digests = []tpm.TaggedDigest{{Alg: 0x99, Digest: []byte{1}}} }),
+			bad(func(r *cel.Record) {
+				r.Digests = []tpm.TaggedDigest{{Alg: 0x99, Digest: []byte{1, 4, 0, 0, 0}}}
+			}),
+		}, nil},
 		"a digest longer than a bank can declare": {[]cel.Record{ok,
 			bad(func(r *cel.Record) { r.Digests = []tpm.TaggedDigest{{Alg: tpm.SHA1, Digest: make([]byte, 1<<16+20)}} }),
 		}, nil},
