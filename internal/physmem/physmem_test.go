@@ -154,9 +154,9 @@ func TestFoldersThatAreNone(t *testing.T) {
 		t.Errorf("a folder in a file's place: %v", err)
 	}
 	dir = t.TempDir()
-	write(t, filepath.Join(dir, "mem-0x1000.bin"), nil)
-	write(t, filepath.Join(dir, "mem-0x2000.bin"), []byte("x"))
-	if err := os.Truncate(filepath.Join(dir, "mem-0x1000.bin"), 64<<20); err != nil {
+	write(t, filepath.Join(dir, "mem-0x1000.bin"), []byte("x"))
+	write(t, filepath.Join(dir, "mem-0x2000.bin"), nil)
+	if err := os.Truncate(filepath.Join(dir, "mem-0x2000.bin"), 64<<20); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := physmem.Folder(dir); err == nil || !strings.Contains(err.Error(), "more than") {

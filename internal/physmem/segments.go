@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,10 +114,12 @@ func Folder(dir string) (Segments, error) {
 // the reader wait for ever.
 func readRegular(path string, room int64) ([]byte, error) {
 	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no ordinary file")}
-	}
-	if err != nil {
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("captured memory: %s is no ordinary file", path)
+	case err == nil && info.Size() > room:
+		return nil, fmt.Errorf("the captured memory up to %s has more than %d bytes", path, maxFolder)
+	case err != nil:
 		return nil, fmt.Errorf("captured memory: %w", err)
 	}
 	f, err := os.Open(path)
@@ -126,12 +127,9 @@ func readRegular(path string, room int64) ([]byte, error) {
 		return nil, fmt.Errorf("captured memory: %w", err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, room+1))
-	if err != nil {
-		return nil, fmt.Errorf("captured memory: %w", err)
-	}
-	if int64(len(b)) > room {
-		return nil, fmt.Errorf("the captured memory up to %s has more than %d bytes", path, maxFolder)
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, fmt.Errorf("captured memory: %s: %w", path, err)
 	}
 	return b, nil
 }
