@@ -106,11 +106,15 @@ func (b *Boot) Next(f Files) (*seal.State, error) {
 	if b.Launch.State != drtm.Verified {
 		return nil, notPossible("the next boot can't be computed from this one: %s", b.Launch.Reason)
 	}
-	log, err := drtm.Rebase(b.Log.Log, f.Kernel, f.Initrd, f.CommandLine)
+	things, err := drtm.Things(nil, &drtm.Boot{Kind: drtm.Linux, Image: f.Kernel, Initrd: f.Initrd, Line: f.CommandLine}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("compute the next boot: %w", err)
 	}
-	return b.state(log, f.Label)
+	next, err := drtm.Next(b.Log.Log, things)
+	if err != nil {
+		return nil, fmt.Errorf("compute the next boot: %w", err)
+	}
+	return b.state(next.Log, f.Label)
 }
 
 // state computes the state that a log leads to, in the banks that count: all

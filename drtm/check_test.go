@@ -223,7 +223,10 @@ func FuzzCheck(f *testing.F) {
 	}
 	l := launch(drtm.TXT, tpm.V20)
 	actual := predict(f, l)
-	kernel := bzImage()
+	things, err := drtm.Things(nil, &drtm.Boot{Kind: drtm.Linux, Image: bzImage()}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		log, _ := eventlog.Parse(b)
 		if log == nil {
@@ -232,7 +235,7 @@ func FuzzCheck(f *testing.F) {
 		if n := len(drtm.Roles(log)); n != len(log.Events) {
 			t.Errorf("%d roles for %d events", n, len(log.Events))
 		}
-		drtm.Rebase(log, kernel, nil, "")
+		drtm.Next(log, things)
 		got := drtm.Check(log, actual)
 		if got.State != drtm.Verified {
 			return

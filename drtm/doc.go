@@ -9,8 +9,8 @@
 //
 // The package answers three questions about that:
 //
-//   - What will a launch of these files measure? [LinuxLaunch] computes it from
-//     the files alone, [Rebase] from a good log and the files that changed.
+//   - What will a launch of these files measure? [LinuxLaunch] and the other targets compute it from
+//     the files alone, [Next] from a good log and the files of before and after.
 //   - Was this machine launched, and is its log true? [Check].
 //   - What was it that an event measured? [Roles].
 //

@@ -7,11 +7,11 @@ import (
 
 // sklMeasurements are the CPU's and those of the Secure Kernel Loader. The
 // first is in the log but not extended by the loader: the CPU did that.
-func (l LinuxLaunch) sklMeasurements(hashed []byte) []Measurement {
+func (l machine) sklMeasurements(hashed, image []byte) []Measurement {
 	text := func(s string) []byte { return []byte(s) }
 	return []Measurement{
 		l.measure(RoleLoader, tpm.PCRCode, eventlog.Slaunch, text("SKINIT"), hashed, localityCPU),
-		l.measure(RoleEntryOffset, tpm.PCRCode, eventlog.Slaunch, text("DLME entry offset"), entryOffset(l.Kernel), localityOS),
-		l.measure(RoleKernel, tpm.PCRCode, eventlog.Slaunch, text("DLME"), l.Kernel, localityOS),
+		l.measure(RoleEntryOffset, tpm.PCRCode, eventlog.Slaunch, text("DLME entry offset"), entryOffset(image), localityOS),
+		l.measure(RoleKernel, tpm.PCRCode, eventlog.Slaunch, text("DLME"), image, localityOS),
 	}
 }

@@ -43,7 +43,7 @@ func simulatedNVInfo() []byte {
 
 // txtMeasurements are the CPU's and SINIT's, in the order in which every real
 // log that we know of has them.
-func (l LinuxLaunch) txtMeasurements(hashed []byte) []Measurement {
+func (l machine) txtMeasurements(hashed, image []byte) []Measurement {
 	acm := func(r Role, p tpm.PCR, t eventlog.Type, data []byte) Measurement {
 		return l.measure(r, p, t, data, data, localityACM)
 	}
@@ -52,13 +52,13 @@ func (l LinuxLaunch) txtMeasurements(hashed []byte) []Measurement {
 		return l.measure(r, p, t, nil, content, localityACM)
 	}
 	bios := acm(RoleBIOSACM, tpm.PCRCode, eventlog.TXTBIOSACRegData, simulatedBIOSACM)
-	if l.Version == tpm.V12 {
+	if l.version == tpm.V12 {
 		// A TPM 1.2's PCR gets the 20-byte identity itself, not a hash of it.
 		bios.Data = simulatedBIOSACM[:tpm.SHA1.Size()]
 		bios.Digests = []tpm.TaggedDigest{{Alg: tpm.SHA1, Digest: tpm.Digest(bios.Data)}}
 	}
 	var ms []Measurement
-	if l.Version == tpm.V12 {
+	if l.version == tpm.V12 {
 		ms = append(ms, l.marker(pcrNone, eventlog.TXTPCRMapping, detailsMapping))
 	}
 	ms = append(ms,
@@ -69,10 +69,10 @@ func (l LinuxLaunch) txtMeasurements(hashed []byte) []Measurement {
 		acm(RolePolicy, tpm.PCRCode, eventlog.TXTLCPDetailsHash, nothing),
 		acm(RoleSTM, tpm.PCRCode, eventlog.TXTSTMHash, nothing),
 		acm(RoleCapabilities, tpm.PCRCode, eventlog.TXTOSSINITDataCapHash, capabilities),
-		hidden(RoleKernel, tpm.PCRCode, eventlog.TXTMLEHash, l.Kernel),
+		hidden(RoleKernel, tpm.PCRCode, eventlog.TXTMLEHash, image),
 	)
 	nvInfo := simulatedNVInfo()
-	if l.Version != tpm.V12 {
+	if l.version != tpm.V12 {
 		ms = append(ms, acm(RoleNVInfo, tpm.PCRCode, eventlog.TXTNVInfoHash, nvInfo))
 	}
 	ms = append(ms,
@@ -82,7 +82,7 @@ func (l LinuxLaunch) txtMeasurements(hashed []byte) []Measurement {
 		acm(RolePolicy, tpm.PCRData, eventlog.TXTLCPControlHash, noControl),
 		acm(RolePolicy, tpm.PCRData, eventlog.TXTLCPAuthoritiesHash, nothing),
 	)
-	if l.Version != tpm.V12 {
+	if l.version != tpm.V12 {
 		ms = append(ms, acm(RoleNVInfo, tpm.PCRData, eventlog.TXTNVInfoHash, nvInfo))
 	}
 	return ms

@@ -19,6 +19,7 @@ func newCommand() *cobra.Command {
 	var (
 		c        config
 		platform = platformFlag(drtm.TXT)
+		kind     = kindFlag(drtm.Linux)
 		size     = sizeFlag(handover.DefaultSize)
 	)
 	cmd := &cobra.Command{
@@ -28,7 +29,8 @@ func newCommand() *cobra.Command {
 firmware has started the TPM, it performs a dynamic launch of the kernel,
 initramfs and command line that QEMU was given: the CPU's hash sequence at
 locality 4, then the measurements that Intel's SINIT or AMD's loader and Linux
-make. After each reset of the guest it launches anew.
+make. After each reset of the guest it launches anew. With --target it launches Xen or
+tboot, by the measurements that these make.
 
 QEMU's TPM is connected to drtmsim in place of swtpm:
 
@@ -43,7 +45,7 @@ and the guest finds the launch's event log in a device:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.platform, c.size = drtm.Platform(platform), int64(size)
+			c.platform, c.kind, c.size = drtm.Platform(platform), drtm.Kind(kind), int64(size)
 			c.initrdGiven = cmd.Flags().Changed("initrd")
 			if err := c.check(); err != nil {
 				return err
@@ -58,6 +60,8 @@ and the guest finds the launch's event log in a device:
 	f.StringVar(&c.kernel, "kernel", "", "the bzImage that QEMU was given")
 	f.StringVar(&c.initrd, "initrd", "", "the initramfs that QEMU was given")
 	f.StringVar(&c.commandLine, "append", "", "the kernel command line that QEMU was given")
+	f.Var(&kind, "target", "what is launched: linux, xen (by Multiboot 2), xen-efi or tboot")
+	f.StringArrayVar(&c.modules, "module", nil, `a module of Xen or tboot, in order: "FILE COMMAND LINE"`)
 	f.StringVar(&c.handover, "handover", "", "the file in which the guest finds the event log")
 	f.Var(&size, "size", "the size of that file, a power of two, such as 64K")
 	f.BoolVar(&c.noLaunch, "no-launch", false, "pass everything through and launch nothing")
@@ -95,6 +99,8 @@ type config struct {
 	platform               drtm.Platform
 	loader, kernel, initrd string
 	initrdGiven            bool
+	kind                   drtm.Kind
+	modules                []string
 	commandLine            string
 	handover               string
 	size                   int64
@@ -109,8 +115,23 @@ func (c config) check() error {
 		return errors.New("--swtpm is missing: name the control socket of a running swtpm")
 	case c.kernel == "" && !c.noLaunch:
 		return errors.New("--kernel is missing: name the kernel that QEMU starts, or say --no-launch")
+	case c.kind == drtm.Linux && len(c.modules) > 0:
+		return errors.New("--module is for Xen and tboot; Linux has an --initrd")
+	case c.kind != drtm.Linux && c.initrdGiven:
+		return errors.New("--initrd is for Linux; give Xen and tboot their files with --module")
 	}
 	return handover.CheckSize(c.size)
+}
+
+// kindFlag is a kind of target on the command line.
+type kindFlag drtm.Kind
+
+func (k *kindFlag) String() string { return drtm.Kind(*k).String() }
+func (k *kindFlag) Type() string   { return "linux|xen|xen-efi|tboot" }
+func (k *kindFlag) Set(s string) error {
+	v, err := drtm.ParseKind(s)
+	*k = kindFlag(v)
+	return err
 }
 
 // platformFlag is a platform on the command line.

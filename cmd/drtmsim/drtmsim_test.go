@@ -442,3 +442,41 @@ func TestASocketLeftBehindIsReplaced(t *testing.T) {
 		t.Errorf("it ended with: %v", err)
 	}
 }
+
+// Xen and tboot are launched as Linux is: the TPM holds what the files lead to.
+func TestOtherTargetsAreLaunched(t *testing.T) {
+	for _, c := range []struct {
+		kind     drtm.Kind
+		platform drtm.Platform
+	}{{drtm.Xen, drtm.TXT}, {drtm.Xen, drtm.SKINIT}, {drtm.XenEFI, drtm.SKINIT}, {drtm.Tboot, drtm.TXT}} {
+		for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
+			t.Run(fmt.Sprintf("%s %s %s", c.kind, c.platform.Name(), v), func(t *testing.T) {
+				m := start(t, c.platform, v, func(f *config) {
+					f.kind, f.initrdGiven = c.kind, false
+					f.modules = []string{f.kernel + " root=/dev/sda quiet", f.initrd}
+				})
+				q := m.connect(t)
+				q.firmware(v)
+				boot := &drtm.Boot{Kind: c.kind, Loader: builtinLoader(c.platform), Image: bzImage(), Line: m.commandLine, Modules: []drtm.Module{
+					{Content: bzImage(), Line: "root=/dev/sda quiet"}, {Content: []byte("an initramfs")},
+				}}
+				actual := q.pcrs(v)
+				target, err := boot.Target(c.platform, v, actual.Algs())
+				if err != nil {
+					t.Fatal(err)
+				}
+				ms, err := target.Measurements()
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := drtm.Predict(actual.Algs(), ms)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(values(want), values(actual)); diff != "" {
+					t.Errorf("(-predicted +TPM)\n%s", diff)
+				}
+			})
+		}
+	}
+}

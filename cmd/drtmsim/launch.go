@@ -26,13 +26,8 @@ type simulator struct {
 func newSimulator(c config, progress io.Writer) (*simulator, error) {
 	s := &simulator{config: c, progress: progress}
 	if !c.noLaunch {
-		l, err := s.files()
-		if err != nil {
+		if _, _, err := s.target(tpm.V20, []tpm.Alg{tpm.SHA256}); err != nil {
 			return nil, err
-		}
-		l.Version, l.Algs = tpm.V20, []tpm.Alg{tpm.SHA256}
-		if _, err := l.Measurements(); err != nil {
-			return nil, fmt.Errorf("these files can't be launched: %w", err)
 		}
 	}
 	if c.handover == "" {
@@ -62,24 +57,45 @@ func (s *simulator) say(format string, args ...any) {
 
 // files reads what will be launched. It is read for each launch, so a file that
 // changed makes another launch, as it would on a machine.
-func (s *simulator) files() (drtm.LinuxLaunch, error) {
-	l := drtm.LinuxLaunch{Platform: s.platform, CommandLine: s.commandLine, Loader: builtinLoader(s.platform)}
+func (s *simulator) files() (*drtm.Boot, error) {
+	b := &drtm.Boot{Kind: s.kind, Line: s.commandLine, Loader: builtinLoader(s.platform)}
 	var err error
 	read := func(what, path string) []byte {
-		b, e := os.ReadFile(path)
+		content, e := os.ReadFile(path)
 		if e != nil {
 			err = errors.Join(err, fmt.Errorf("read the %s to launch: %w", what, e))
 		}
-		return b
+		return content
 	}
 	if s.loader != "" {
-		l.Loader = read("loader", s.loader)
+		b.Loader = read("loader", s.loader)
 	}
-	l.Kernel = read("kernel", s.kernel)
+	b.Image = read("kernel", s.kernel)
 	if s.initrdGiven {
-		l.Initrd = read("initramfs", s.initrd)
+		b.Initrd = read("initramfs", s.initrd)
 	}
-	return l, err
+	for _, m := range s.modules {
+		path, line, _ := strings.Cut(m, " ")
+		b.Modules = append(b.Modules, drtm.Module{Content: read("module", path), Line: line})
+	}
+	return b, err
+}
+
+// target is the launch of the files on a TPM, and all that it measures.
+func (s *simulator) target(v tpm.Version, algs []tpm.Alg) (drtm.Target, []drtm.Measurement, error) {
+	b, err := s.files()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := b.Target(s.platform, v, algs)
+	if err != nil {
+		return nil, nil, fmt.Errorf("these files can't be launched: %w", err)
+	}
+	ms, err := t.Measurements()
+	if err != nil {
+		return nil, nil, fmt.Errorf("these files can't be launched: %w", err)
+	}
+	return t, ms, nil
 }
 
 // forget hands over that there is no launch: the TPM was reset, and the last
@@ -107,19 +123,15 @@ type emulator interface {
 // checks that the TPM now holds what the log says, and hands the log over. The
 // locality is afterwards the one that QEMU had chosen.
 func (s *simulator) launch(ctl emulator, t measurer, v tpm.Version, back tpm.Locality) error {
-	l, err := s.files()
+	algs, err := t.PCRBanks()
+	if err != nil {
+		return fmt.Errorf("ask the TPM for its banks: %w", err)
+	}
+	target, ms, err := s.target(v, algs)
 	if err != nil {
 		return err
 	}
-	l.Version = v
-	if l.Algs, err = t.PCRBanks(); err != nil {
-		return fmt.Errorf("ask the TPM for its banks: %w", err)
-	}
-	ms, err := l.Measurements()
-	if err != nil {
-		return fmt.Errorf("compute what the launch measures: %w", err)
-	}
-	if err := ctl.Launch(l.LaunchData()); err != nil {
+	if err := ctl.Launch(target.LaunchData()); err != nil {
 		return fmt.Errorf("send the CPU's hash sequence: %w", err)
 	}
 	if err := extendAll(ctl, t, ms); err != nil {
@@ -128,10 +140,10 @@ func (s *simulator) launch(ctl emulator, t measurer, v tpm.Version, back tpm.Loc
 	if err := ctl.SetLocality(back); err != nil {
 		return fmt.Errorf("give the TPM back its locality %d: %w", back, err)
 	}
-	if err := confirm(t, l.Algs, ms); err != nil {
+	if err := confirm(t, algs, ms); err != nil {
 		return err
 	}
-	log, err := drtm.BuildLog(s.platform, v, l.Algs, ms)
+	log, err := drtm.BuildLog(s.platform, v, algs, ms)
 	if err != nil {
 		return fmt.Errorf("write the launch's log: %w", err)
 	}
@@ -142,7 +154,7 @@ func (s *simulator) launch(ctl emulator, t measurer, v tpm.Version, back tpm.Loc
 	if err := s.handOver(handover.Handover{Platform: s.platform, Log: b}); err != nil {
 		return err
 	}
-	s.say("launched: %s, %s, banks %s, %d measurements", s.platform, v, names(l.Algs), len(log.Events))
+	s.say("launched: %s, %s, banks %s, %d measurements", s.platform, v, names(algs), len(log.Events))
 	return nil
 }
 

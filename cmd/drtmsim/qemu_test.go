@@ -76,7 +76,7 @@ func prepare(t *testing.T, p drtm.Platform, socket string, change ...func(*confi
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	m := &machine{progress: newProgress(), done: make(chan error, 1), config: config{
-		listen: filepath.Join(dir, "qemu"), swtpm: socket, platform: p,
+		listen: filepath.Join(dir, "qemu"), swtpm: socket, platform: p, kind: drtm.Linux,
 		kernel: filepath.Join(dir, "vmlinuz"), initrd: filepath.Join(dir, "initrd"), initrdGiven: true,
 		commandLine: "console=ttyS0 quiet", handover: filepath.Join(dir, "handover"), size: 64 << 10, once: true,
 	}}
