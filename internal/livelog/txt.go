@@ -80,12 +80,17 @@ func (s *search) txt() {
 	if err != nil { // what stands before the damage may name the log all the same
 		s.skip(TXTHeap, string(TXTHeap), err)
 	}
-	s.elements(heap)
-	s.txtSLRT(heap)
+	if heap.OSSINIT != nil {
+		s.elements(heap.OSSINIT.Elements)
+	}
+	if heap.OSMLE != nil {
+		s.txtSLRT(heap.OSMLE)
+	}
 }
 
-// heap reads the heap, as far as it can be read. Without a launch since the reset, it
-// is another launch's, if any's.
+// heap reads the heap, as far as it can be read. Where the registers tell of no
+// launch since the reset, what it holds is an earlier one's, if any's. A launch whose
+// system has left again is still the one that the PCRs tell of.
 func (s *search) heap() (h *txt.Heap, absent bool, err error) {
 	r, err := s.registers()
 	if err != nil {
@@ -107,11 +112,7 @@ func (s *search) heap() (h *txt.Heap, absent bool, err error) {
 
 // elements follows the heap's pointers to logs: the log with all banks first, then
 // those with one bank each, then the TPM 1.2's.
-func (s *search) elements(h *txt.Heap) {
-	var elements []txt.Element
-	if h.OSSINIT != nil {
-		elements = h.OSSINIT.Elements
-	}
+func (s *search) elements(elements []txt.Element) {
 	before := len(s.found) + len(s.skipped)
 	for _, kind := range []txt.ElementType{txt.ElementEventLogAgile, txt.ElementEventLogPerAlg, txt.ElementEventLog12} {
 		for _, e := range elements {
@@ -186,14 +187,14 @@ func (s *search) container(f Found, address uint64) {
 }
 
 // txtSLRT follows the boot loader's table for the launched environment to the SLRT.
-func (s *search) txtSLRT(h *txt.Heap) {
-	os, err := txt.ParseOSMLE(h.OSMLE)
+func (s *search) txtSLRT(osmle []byte) {
+	table, err := txt.ParseOSMLE(osmle)
 	if err != nil {
 		s.absent(TXTSLRT, string(TXTSLRT), err.Error())
 		return
 	}
-	name := fmt.Sprintf("SLRT at %#x", os.SLRT)
-	b, err := s.slrt(os.SLRT)
+	name := fmt.Sprintf("%s, at %#x", TXTSLRT, table.SLRT)
+	b, err := s.slrt(table.SLRT)
 	if err != nil {
 		s.skip(TXTSLRT, name, err)
 		return
@@ -231,4 +232,3 @@ func (s *search) logInfo(source Source, name string, b []byte) {
 	}
 	s.addMemory(Found{Source: source, Name: fmt.Sprintf("%s, log at %#x", name, info.Address)}, info.Address, uint64(info.Size))
 }
-

@@ -113,7 +113,7 @@ func (s *search) slb() {
 	}
 	name = fmt.Sprintf("%s at %#x", name, r.start)
 	if r.end-r.start != skl.MaxSize || r.start%skl.MaxSize != 0 || r.end > 1<<32 {
-		s.skip(SLBSLRT, name, fmt.Errorf("Xen gives its range as %s, and such a block has 64 KiB, aligned, below 4 GiB", r))
+		s.skip(SLBSLRT, name, fmt.Errorf("its range is %s by Xen's messages, and such a block has 64 KiB, aligned, below 4 GiB", r))
 		return
 	}
 	b, err := s.read(r.start, skl.MaxSize)
@@ -160,7 +160,7 @@ type span struct{ start, end uint64 }
 
 func (s span) String() string { return fmt.Sprintf("%#x to %#x", s.start, s.end) }
 
-var errNoLine = errors.New("Xen's messages don't name it: Xen was not launched, or its first lines were overwritten")
+var errNoLine = errors.New("no line of Xen's messages names it: Xen was not launched, or its first lines were overwritten")
 
 // findSpan reads a line such as
 //
@@ -204,11 +204,11 @@ func parseSpan(text string) (span, error) {
 			break
 		}
 		if start == 0 || end <= start {
-			return span{}, fmt.Errorf("Xen's message gives a range from %#x to %#x, which is none", start, end)
+			return span{}, fmt.Errorf("the range in Xen's message, from %#x to %#x, is none", start, end)
 		}
 		return span{start, end}, nil
 	}
-	return span{}, fmt.Errorf("Xen's message gives its range in a form that is not known: %s", eventlog.Printable([]byte(text[:min(len(text), 80)])))
+	return span{}, fmt.Errorf("the range in Xen's message has a form that is not known: %s", eventlog.Printable([]byte(text[:min(len(text), 80)])))
 }
 
 // parseHex reads 0x and hexadecimal digits, and nothing else that Go takes for a number.
