@@ -1,40 +1,35 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/antievilmaid/aem/internal/livelog"
+	"github.com/antievilmaid/aem/internal/physmem"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
 )
 
-// Memory reads physical memory, such as /dev/mem does. An address that can't be
-// read is an error.
-type Memory interface {
-	ReadAt(p []byte, addr int64) (int, error)
-}
-
-// Options say how to reach the machine. The zero Options read the running one,
-// without its physical memory and without asking Xen.
+// Options say how to reach the machine. The zero Options read the running one.
 type Options struct {
 	// Root is the folder that holds proc, sys, dev and boot; empty means the root folder.
 	Root string
 	// OpenTPM opens the TPM; the closer may be nil. Where OpenTPM is nil the
 	// machine's own is opened. A machine without one gives [device.ErrNoTPM].
 	OpenTPM func() (tpm.Channel, io.Closer, error)
-	// Memory reads the TXT registers and the TXT heap.
-	Memory Memory
-	// XenInfo returns what "xl info" prints. Its lines about the CPU are kept, the
-	// others, such as the host's name, are not.
-	XenInfo func() ([]byte, error)
-	// Log returns the launch's event log and says where it was found. Where it is
-	// nil, the kernel's files and the TXT heap are asked.
-	Log func() (log []byte, source string, err error)
+	// Memory is the machine's physical memory; nil opens dev/mem.
+	Memory physmem.Memory
+	// XenInfo returns what "xl info" prints, and XenRing what "xl dmesg" prints;
+	// nil runs these programs, where the machine runs under Xen.
+	XenInfo, XenRing func() ([]byte, error)
 }
 
 // Collect reads the machine. It changes nothing: it sends the TPM questions only, and
@@ -44,6 +39,7 @@ func Collect(o Options) *Evidence {
 		o.Root = "/"
 	}
 	c := &collector{o, &Evidence{Missing: map[string]string{}, Firmware: &Firmware{}}}
+	defer c.openMemory()()
 	c.cpu()
 	c.xen()
 	c.firmware()
@@ -64,8 +60,8 @@ type collector struct {
 // Limits of what is read, far above what any machine has.
 const (
 	maxText    = 64 << 10
-	maxHeap    = 16 << 20
-	maxLog     = 4 << 20
+	maxHeap    = physmem.MaxRead
+	maxLog     = livelog.MaxLog
 	maxModules = 64
 	maxModule  = 4 << 20
 )
@@ -130,11 +126,14 @@ func (c *collector) xen() {
 		return
 	}
 	c.Xen = &Xen{Host: strings.Contains(c.line("proc/xen/capabilities"), "control_d")}
-	if c.XenInfo == nil {
-		c.miss(fileXen, errors.New("Xen was not asked for what the CPU can do"))
+	if !c.Xen.Host {
 		return
 	}
-	b, err := c.XenInfo()
+	ask := c.XenInfo
+	if ask == nil {
+		ask = xlInfo
+	}
+	b, err := ask()
 	if err != nil {
 		c.miss(fileXen, err)
 		return
@@ -152,6 +151,37 @@ func (c *collector) xen() {
 		}
 	}
 }
+
+// xlInfo asks Xen's own program. A toolstack that hangs must not hang the doctor.
+func xlInfo() ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	b, err := exec.CommandContext(ctx, "xl", "info").Output()
+	if err != nil {
+		return nil, fmt.Errorf("ask Xen by xl info: %w", err)
+	}
+	return b, nil
+}
+
+// openMemory opens physical memory where the caller gave none. Why it can't be read
+// is noted with each thing that lies in it.
+func (c *collector) openMemory() (closeMemory func()) {
+	if c.Memory != nil {
+		return func() {}
+	}
+	d, err := physmem.Open(c.Root)
+	if err != nil {
+		c.Memory = closed{err}
+		return func() {}
+	}
+	c.Memory = d
+	return func() { d.Close() }
+}
+
+// closed is memory that could not be opened.
+type closed struct{ err error }
+
+func (c closed) ReadAt([]byte, uint64) error { return c.err }
 
 // tpm opens the TPM, asks it, and gives it back.
 func (c *collector) tpm() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/antievilmaid/aem/drtm/skl"
 	"github.com/antievilmaid/aem/drtm/txt"
+	"github.com/antievilmaid/aem/internal/physmem"
 )
 
 // modules looks below /boot for SINIT modules and loaders. A file is one by what is
@@ -62,7 +63,7 @@ func (c *collector) firmwareModule(r *txt.Registers, heap *txt.Heap) {
 	if heap.BIOS == nil || heap.BIOS.SINITSize == 0 || heap.BIOS.SINITSize > maxModule || r.SinitBase == 0 {
 		return
 	}
-	b, err := c.physical(r.SinitBase, int(heap.BIOS.SINITSize))
+	b, err := physmem.Read(c.Memory, r.SinitBase, uint64(heap.BIOS.SINITSize))
 	if err != nil {
 		c.miss(itemModules, err)
 		return

@@ -4,18 +4,18 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/antievilmaid/aem/drtm/txt"
+	"github.com/antievilmaid/aem/internal/livelog"
+	"github.com/antievilmaid/aem/internal/physmem"
 )
 
 // registerImage is how much of the public space is read: all registers that say
 // something lie in the first page, and those behind it are commands.
 const registerImage = 0x1000
-
-var errNoMemory = errors.New("physical memory was not read")
 
 // registers reads the TXT public space, and where that is barred, the few registers that Linux shows.
 // Other makers have other things at that address, so only Intel's CPUs are asked.
@@ -24,7 +24,7 @@ func (c *collector) registers() {
 		c.miss(fileRegisters, errors.New("this is no CPU of Intel's"))
 		return
 	}
-	image, err := c.physical(txt.PublicBase, registerImage)
+	image, err := physmem.Read(c.Memory, txt.PublicBase, registerImage)
 	if err == nil {
 		c.Registers, c.Firmware.RegistersBy = image, registersByMemory
 		return
@@ -51,25 +51,6 @@ func (c *collector) kernelRegisters() {
 	c.Registers, c.Firmware.RegistersBy = image, registersByKernel
 }
 
-// physical reads physical memory.
-func (c *collector) physical(addr uint64, size int) ([]byte, error) {
-	if c.Memory == nil {
-		return nil, errNoMemory
-	}
-	if addr > 1<<52 {
-		return nil, fmt.Errorf("%#x is no address of memory", addr)
-	}
-	b := make([]byte, size)
-	n, err := c.Memory.ReadAt(b, int64(addr))
-	if n == size {
-		return b, nil
-	}
-	if err == nil {
-		err = fmt.Errorf("%d of %d bytes were there", n, size)
-	}
-	return nil, reason(fmt.Errorf("read physical memory at %#x: %w", addr, err))
-}
-
 // heap reads the TXT heap. The boot loader's own table is blanked: loaders keep in
 // it what they please, and no row needs it.
 func (c *collector) heap() {
@@ -85,7 +66,7 @@ func (c *collector) heap() {
 		c.miss(fileHeap, fmt.Errorf("the TXT registers name no heap (%d bytes at %#x)", r.HeapSize, r.HeapBase))
 		return
 	}
-	heap, err := c.physical(r.HeapBase, int(r.HeapSize))
+	heap, err := physmem.Read(c.Memory, r.HeapBase, r.HeapSize)
 	if err != nil {
 		c.miss(fileHeap, err)
 		return
@@ -105,64 +86,22 @@ func (c *collector) heap() {
 	c.firmwareModule(r, tables)
 }
 
-// kernelLogs are where kernels show a launch's log: Linux, and OpenXT's.
-var kernelLogs = []string{
-	"sys/kernel/security/slaunch/eventlog",
-	"sys/kernel/security/txt/tpm20_binary_evtlog_tcg",
-	"sys/kernel/security/txt/tpm12_binary_evtlog",
-}
-
-// log finds the event log of the launch.
+// log finds the event log of the launch. What gave none is named only where nothing
+// gave one.
 func (c *collector) log() {
-	if c.Options.Log != nil {
-		b, source, err := c.Options.Log()
-		if err == nil && len(b) > maxLog {
-			err = errTooLong
-		}
-		if err != nil {
-			c.miss(fileLog, err)
-			return
-		}
-		c.Evidence.Log, c.Firmware.LogFrom = b, source
+	launch, _, skipped := livelog.Find(livelog.Machine{Root: c.Root, Memory: c.Memory, XenRing: c.XenRing})
+	if len(launch) > 0 {
+		best := launch[0]
+		c.Log, c.Firmware.LogFrom, c.Firmware.Simulated = best.Bytes, best.Name, best.Simulated
 		return
 	}
-	for _, name := range kernelLogs {
-		b, err := c.read(name, maxLog)
-		if err == nil {
-			c.Evidence.Log, c.Firmware.LogFrom = b, "/"+name
-			return
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			c.miss(fileLog, err)
-			return
+	reasons := []string{"none was found"}
+	for _, s := range skipped {
+		if !s.Absent && s.Source != livelog.Firmware {
+			reasons = append(reasons, fmt.Sprintf("%s: %s", s.Name, s.Reason))
 		}
 	}
-	c.heapLog()
-}
-
-// heapLog reads the log that the TXT heap points to.
-func (c *collector) heapLog() {
-	if c.Heap == nil {
-		c.miss(fileLog, errors.New("the kernel shows no launch's log, and there is no TXT heap to find it by"))
-		return
-	}
-	tables, _ := txt.ParseHeap(c.Heap)
-	p := logPointer(tables)
-	if p == nil {
-		c.miss(fileLog, errors.New("the kernel shows no launch's log, and the TXT heap points to none"))
-		return
-	}
-	size := int(p.Size())
-	if size > maxLog {
-		c.miss(fileLog, errTooLong)
-		return
-	}
-	b, err := c.physical(p.Address, size)
-	if err != nil {
-		c.miss(fileLog, err)
-		return
-	}
-	c.Evidence.Log, c.Firmware.LogFrom = b[p.First:], fmt.Sprintf("memory at %#x", p.Address)
+	c.miss(fileLog, errors.New(strings.Join(reasons, "; ")))
 }
 
 // logPointer is the best pointer to a log in the heap, or nil: a log of all banks

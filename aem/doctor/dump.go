@@ -103,6 +103,9 @@ func LoadFS(dir fs.FS) *Evidence {
 	}
 	if !l.list(fileXen, l.Xen) {
 		l.Xen = nil
+		if l.Missing[fileXen] == errNotThere.Error() {
+			delete(l.Missing, fileXen) // most machines run no Xen
+		}
 	}
 	l.modules()
 	return l.Evidence
@@ -129,7 +132,7 @@ func readRegular(dir fs.FS, name string, limit int) ([]byte, error) {
 	info, err := fs.Stat(dir, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("it is not among the evidence")
+		return nil, errNotThere
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():

@@ -2,9 +2,9 @@ package doctor
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -66,12 +66,14 @@ func (e *Evidence) miss(item string, err error) {
 	}
 }
 
+var errNotThere = errors.New("it is not among the evidence")
+
 // why is the reason for a thing that was not read.
 func (e *Evidence) why(item string) string {
 	if reason := e.Missing[item]; reason != "" {
 		return reason
 	}
-	return "nothing was read of it"
+	return errNotThere.Error()
 }
 
 // TPM is what a TPM says of itself.
@@ -118,6 +120,7 @@ type Firmware struct {
 	Lockdown    string `json:"lockdown,omitempty"`     // none, integrity or confidentiality
 	RegistersBy string `json:"registers_by,omitempty"` // "memory", or "kernel" for the few that Linux shows
 	LogFrom     string `json:"log_from,omitempty"`
+	Simulated   bool   `json:"simulated,omitempty"` // the log is an emulated launch's
 
 	FeatureControl *Hex `json:"feature_control,omitempty"` // MSR 0x3a
 	PlatformID     *Hex `json:"platform_id,omitempty"`     // MSR 0x17
@@ -221,15 +224,4 @@ func keepBanks(banks tpm.Banks) []Bank {
 		list = append(list, b)
 	}
 	return list
-}
-
-// cpuField is a line of cpuinfo.
-func (e *Evidence) cpuField(name string) string {
-	for line := range strings.Lines(string(e.CPUInfo)) {
-		key, value, ok := strings.Cut(line, ":")
-		if ok && strings.TrimSpace(key) == name {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
 }
