@@ -91,14 +91,3 @@ func asLog(algs []tpm.Alg, list []seal.Measurement) *eventlog.Log {
 	}
 	return log
 }
-
-// strongest is the digest to show of several: SHA-256 where it is among them.
-func strongest(list []tpm.TaggedDigest) string {
-	if d := tpm.Find(list, tpm.SHA256); d != nil {
-		return d.String()
-	}
-	if len(list) > 0 {
-		return list[len(list)-1].Digest.String()
-	}
-	return ""
-}

@@ -53,6 +53,7 @@ const (
 	setupFile      = "setup.json"
 	secretFile     = "secret.aem"     // the secret, sealed to this TPM in any state
 	credentialFile = "credential.aem" // what moves the counter, sealed likewise
+	goodLogFile    = "launch.log"     // of the boot that was last sealed to
 )
 
 // ErrNotSetUp says that aem-setup init was not run.
@@ -131,4 +132,25 @@ func (h Home) fetch(name string, b seal.Backend) ([]byte, error) {
 func (h Home) has(name string) bool {
 	_, err := os.Stat(filepath.Join(h.dir, name))
 	return err == nil
+}
+
+// KeepLog remembers the launch log of a boot that its owner approved: later changes
+// are explained against it, and the next launch is computed from it.
+func (h Home) KeepLog(l *LaunchLog) error {
+	b, err := l.Log.AppendTo(nil)
+	if err != nil {
+		return fmt.Errorf("keep the launch log: %w", err)
+	}
+	return h.write(goodLogFile, b)
+}
+
+// ErrNoGoodLog says that nothing was sealed to a launch on this machine yet.
+var ErrNoGoodLog = errors.New("there is no log of an approved launch yet; aem-setup seal keeps one")
+
+// GoodLog is the log that KeepLog kept.
+func (h Home) GoodLog() (*LaunchLog, error) {
+	if !h.has(goodLogFile) {
+		return nil, ErrNoGoodLog
+	}
+	return ReadLog(filepath.Join(h.dir, goodLogFile))
 }

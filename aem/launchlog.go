@@ -4,65 +4,155 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/antievilmaid/aem/eventlog"
-	"github.com/antievilmaid/aem/internal/handover"
+	"github.com/antievilmaid/aem/eventlog/cel"
+	"github.com/antievilmaid/aem/internal/artifact"
+	"github.com/antievilmaid/aem/internal/livelog"
+	"github.com/antievilmaid/aem/tpm"
 )
 
-// slaunchLog is where Linux shows the log of its secure launch.
-const slaunchLog = "/sys/kernel/security/slaunch/eventlog"
+// LaunchLog is a launch log and where it was found.
+type LaunchLog struct {
+	Log    *eventlog.Log // empty where none was found
+	Source string
+	// Simulated says that no CPU made the launch.
+	Simulated bool
+	// Broken is the error at which the log's reader stopped.
+	Broken error
+	// Skipped are the places that hold no log although they should.
+	Skipped []Skipped
+}
 
-// maxLog bounds what is read of a log: the areas on machines have 8 to 256 KiB.
-const maxLog = 4 << 20
+// Skipped is a place where a log could not be read, and why.
+type Skipped struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
 
-// FindLog looks for the machine's launch log: where Linux shows it, then where
-// drtmsim hands one over. It returns nil where there is none.
-func FindLog() (*LaunchLog, error) {
-	b, err := readFile(slaunchLog)
-	if err == nil {
-		return parseLog(b, slaunchLog), nil
+// maxFile bounds what is read of a file: the largest is an initramfs with drivers.
+const maxFile = 512 << 20
+
+// FindLog looks for the log of this machine's launch, in all places that a platform
+// may leave it. Where there is none, the log is empty, and what was tried is named.
+func FindLog() (*LaunchLog, error) { return findLog(livelog.Machine{Root: "/"}) }
+
+func findLog(m livelog.Machine) (*LaunchLog, error) {
+	found, _, skipped := livelog.Find(m)
+	l := &LaunchLog{Log: &eventlog.Log{}, Source: "none found"}
+	if len(found) > 0 {
+		best := found[0]
+		l = parseLog(best.Bytes, best.Name)
+		l.Simulated = best.Simulated
+		if best.Alg != 0 {
+			joinPerAlg(l, found)
+		}
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	for _, s := range skipped {
+		if !s.Absent {
+			l.Skipped = append(l.Skipped, Skipped{s.Name, s.Reason})
+		}
 	}
-	h, err := handover.Find()
-	if errors.Is(err, handover.ErrNone) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if h.Platform == 0 {
-		return nil, nil // the simulator was told not to launch
-	}
-	l := parseLog(h.Log, "drtmsim's hand-over")
-	l.Simulated = true
 	return l, nil
 }
 
-// ReadLog reads a log from a file.
+// joinPerAlg joins the logs of older modules, which keep one for each algorithm.
+func joinPerAlg(l *LaunchLog, found []livelog.Found) {
+	logs := []*eventlog.Log{l.Log}
+	for _, f := range found[1:] {
+		if f.Alg == 0 || f.Source != found[0].Source {
+			continue
+		}
+		more := parseLog(f.Bytes, f.Name)
+		l.Broken = errors.Join(l.Broken, more.Broken)
+		logs = append(logs, more.Log)
+	}
+	joined, err := eventlog.Join(logs)
+	if err != nil {
+		l.Broken = errors.Join(l.Broken, err)
+		return
+	}
+	l.Log = joined
+}
+
+// ErrNoLog says that a file is no measurement log.
+var ErrNoLog = errors.New("this file is no measurement log")
+
+// FindOrReadLog reads the log in a file, or finds this machine's where path is empty.
+func FindOrReadLog(path string) (*LaunchLog, error) {
+	if path == "" {
+		return FindLog()
+	}
+	return ReadLog(path)
+}
+
+// ReadLog reads a log from a file: any format of package eventlog, a canonical
+// event log, or the image of a TXT heap. The error wraps [ErrNoLog] for other files.
 func ReadLog(path string) (*LaunchLog, error) {
 	b, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return parseLog(b, path), nil
+	kind := artifact.Identify(b, true)
+	switch kind {
+	case artifact.EventLog, artifact.Empty:
+		return parseLog(b, path), nil
+	case artifact.CELTLV, artifact.CELCBOR, artifact.CELJSON:
+		return readCanonical(kind, b, path)
+	case artifact.Heap:
+		logs, err := artifact.HeapLogs(b, 0)
+		if len(logs) == 0 {
+			return nil, errors.Join(fmt.Errorf("%w: %s is a TXT heap without one", ErrNoLog, path), err)
+		}
+		l := &LaunchLog{Log: logs[0], Source: path, Broken: err}
+		if len(logs) > 1 {
+			if joined, err := eventlog.Join(logs); err == nil {
+				l.Log = joined
+			}
+		}
+		return l, nil
+	}
+	return nil, fmt.Errorf("%w: %s is: %s", ErrNoLog, path, kind)
+}
+
+func readCanonical(kind artifact.Kind, b []byte, path string) (*LaunchLog, error) {
+	read := map[artifact.Kind]func([]byte) ([]cel.Record, error){artifact.CELTLV: cel.ReadTLV, artifact.CELCBOR: cel.ReadCBOR, artifact.CELJSON: cel.ReadJSON}[kind]
+	records, broken := read(b)
+	log, err := cel.ToLog(records)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read the canonical log in %s: %w", path, err), broken)
+	}
+	return &LaunchLog{Log: log, Source: path, Broken: broken}, nil
+}
+
+// Artifact is a file of a launch, and what it is.
+type Artifact struct {
+	Kind    artifact.Kind
+	Content []byte
+}
+
+// ReadArtifact reads a file and tells what it is.
+func ReadArtifact(path string) (*Artifact, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Artifact{artifact.Identify(b, true), b}, nil
 }
 
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the launch log: %w", err)
+		return nil, fmt.Errorf("open the file: %w", err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxLog+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the launch log in %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if len(b) > maxLog {
-		return nil, fmt.Errorf("the launch log in %s is longer than any launch leaves", path)
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%w: %s is longer than any launch leaves", ErrNoLog, path)
 	}
 	return b, nil
 }
@@ -74,4 +164,15 @@ func parseLog(b []byte, source string) *LaunchLog {
 		log = &eventlog.Log{}
 	}
 	return &LaunchLog{Log: log, Source: source, Broken: err}
+}
+
+// strongest is the digest to show of several: SHA-256 where it is among them.
+func strongest(list []tpm.TaggedDigest) string {
+	if d := tpm.Find(list, tpm.SHA256); d != nil {
+		return d.String()
+	}
+	if len(list) > 0 {
+		return list[len(list)-1].Digest.String()
+	}
+	return ""
 }

@@ -13,8 +13,8 @@ import (
 // Machine is the machine that is to prove itself. Tests put fakes in its fields.
 type Machine struct {
 	Chip Chip
-	// Log reads the launch log, and says where it was found. A nil log without an
-	// error says that there is none.
+	// Log reads the launch log, and says where it was found. Where there is none it
+	// is empty, or nil.
 	Log func() (*LaunchLog, error)
 	Now func() time.Time
 }
@@ -60,16 +60,6 @@ func (g Guesses) String() string {
 		return fmt.Sprintf("%d tries are left.", g.Left)
 	}
 	return ""
-}
-
-// LaunchLog is a launch log and where it was found.
-type LaunchLog struct {
-	Log    *eventlog.Log
-	Source string
-	// Simulated says that no CPU made the launch.
-	Simulated bool
-	// Broken is the error at which the log's reader stopped.
-	Broken error
 }
 
 // The PCRs that a record is sealed to.

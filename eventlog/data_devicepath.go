@@ -104,7 +104,7 @@ func (n PathNode) text(r *wire.Reader) string {
 		return "IPv4"
 	case [2]uint8{3, 13}:
 		return "IPv6"
-	case [2]uint8{3, 17}:
+	case [2]uint8{3, 23}:
 		lun := r.U32()
 		return fmt.Sprintf("NVMe(%#x,%x)", lun, r.U64())
 	case [2]uint8{3, 18}:

@@ -416,3 +416,76 @@ func TestAnEventThatNoBankProvesIsNoMatch(t *testing.T) {
 		t.Errorf("with SHA-1 alone: %+v", report)
 	}
 }
+
+// Older modules keep a log for each algorithm; together they are one.
+func TestLogsOfOneAlgorithmAreJoined(t *testing.T) {
+	one := func(a tpm.Alg, texts ...string) *eventlog.Log {
+		log, err := eventlog.New(eventlog.Header{Format: eventlog.TXTPerAlg, Algs: []tpm.Alg{a}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range texts {
+			if err := log.Append(event(17, eventlog.Slaunch, text, a)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return log
+	}
+	joined, err := eventlog.Join([]*eventlog.Log{one(tpm.SHA1, "a", "b"), one(tpm.SHA256, "a", "b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range twoBanks {
+		if got, want := joined.Replay(true).Value(a, 17), one(a, "a", "b").Replay(true).Value(a, 17); !got.Equal(want) {
+			t.Errorf("%s: %s; want %s", a, got, want)
+		}
+	}
+	for name, logs := range map[string][]*eventlog.Log{
+		"none": nil, "another length": {one(tpm.SHA1, "a"), one(tpm.SHA256, "a", "b")},
+		"another event": {one(tpm.SHA1, "a"), one(tpm.SHA256, "b")}, "the same bank": {one(tpm.SHA1, "a"), one(tpm.SHA1, "a")},
+	} {
+		if _, err := eventlog.Join(logs); !errors.Is(err, eventlog.ErrJoin) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A log whose own word of where it ends lies inside an event is malformed; what can
+// be read is shown all the same.
+func TestAnEndInsideAnEventIsReadOverAndReported(t *testing.T) {
+	for _, h := range []eventlog.Header{
+		{Format: eventlog.CryptoAgile, Algs: twoBanks, SKL: true, Address: 0x1000, Capacity: 0x400},
+		{Format: eventlog.TXT12Container, Algs: []tpm.Alg{tpm.SHA1}, Capacity: 0x400},
+	} {
+		log, err := eventlog.New(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"one", "two"} {
+			if err := log.Append(event(17, eventlog.Slaunch, text, h.Algs...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		good := bytesOf(t, log)
+		at := bytes.Index(good, []byte("two"))
+		for name, next := range map[string]uint32{"inside": uint32(at), "beyond": 0x500} {
+			b := bytes.Clone(good)
+			field := 44
+			if h.SKL {
+				field = bytes.Index(good, []byte("\x00\x10\x00\x00\x00\x00\x00\x00\x00\x04\x00\x00")) + 16
+			}
+			binary.LittleEndian.PutUint32(b[field:], next)
+			if h.SKL && name == "beyond" {
+				binary.LittleEndian.PutUint32(b[field-8:], 0x500) // or it is not taken for SKL's
+			}
+			got, err := eventlog.Parse(b)
+			var syntax *eventlog.SyntaxError
+			if !errors.As(err, &syntax) || !got.Truncated || len(got.Events) != 2 {
+				t.Errorf("%s, %s: %d events, %v", h.Format, name, len(got.Events), err)
+			}
+			if again, err := got.AppendTo(nil); err != nil || !bytes.Equal(again, b) {
+				t.Errorf("%s, %s: written again it differs, %v", h.Format, name, err)
+			}
+		}
+	}
+}

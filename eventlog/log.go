@@ -75,14 +75,31 @@ type Log struct {
 // Full reports whether the log's memory has no room for one more event of the
 // usual size. What was measured after that is not in it.
 func (l *Log) Full() bool {
-	if !l.bounded {
+	capacity, used, ok := l.memory()
+	if !ok {
 		return false
 	}
 	size := 16 + 32 // fields and a short text
 	for _, a := range l.Algs {
 		size += 2 + int(a.Size)
 	}
-	return len(l.tail) < size
+	return used+size > capacity
+}
+
+// memory is how many bytes the log says that it may use, and does use, of the
+// memory in which it lies. A file may hold the used ones alone.
+func (l *Log) memory() (capacity, used int, ok bool) {
+	if !l.bounded {
+		return 0, 0, false
+	}
+	switch l.Format {
+	case CryptoAgile:
+		return int(le.Uint32(l.VendorInfo[8:])), int(le.Uint32(l.VendorInfo[16:])), true
+	case SKL12:
+		const at = header12 + specFixed + 1 // offsets count from the container's header
+		return int(le.Uint32(l.VendorInfo[36:])), at + int(le.Uint32(l.VendorInfo[44:])), true
+	}
+	return int(le.Uint32(l.head[36:])), int(le.Uint32(l.head[44:])), true
 }
 
 // available reports whether the bank's digests can be computed here.

@@ -48,13 +48,32 @@ func Parse(b []byte) (*Log, error) {
 	}
 	for !p.done() {
 		if err := p.event(); err != nil {
+			if p.readOn(err) {
+				continue
+			}
 			p.log.Truncated = true
 			p.log.tail = p.b[p.off:]
 			return p.log, err
 		}
 	}
 	p.log.tail = p.b[p.off:]
+	if p.wrongEnd != nil {
+		p.log.Truncated = true
+		return p.log, p.wrongEnd
+	}
 	return p.log, nil
+}
+
+// readOn goes on behind the end that the log declares, where that end lies inside a
+// record and so can't be true. What is read then is shown, and the log stays
+// malformed.
+func (p *parser) readOn(err *SyntaxError) bool {
+	if p.wrongEnd != nil || p.end == len(p.b) {
+		return false
+	}
+	p.wrongEnd = &SyntaxError{err.Offset, err.Event, fmt.Sprintf("the log says that its events end at offset %d, inside this one", p.end)}
+	p.setEnd(len(p.b))
+	return true
 }
 
 // parser walks over the bytes. end is where records end by the log's own word;
@@ -65,6 +84,8 @@ type parser struct {
 	end     int
 	log     *Log
 	digests []tpm.TaggedDigest // backing for the events' lists
+	// wrongEnd says that the end that the log declares can't be true.
+	wrongEnd *SyntaxError
 	// written is where the last byte ends that is not zero, or not 0xff: memory
 	// that was never written holds the one or the other.
 	written [2]int
@@ -110,7 +131,7 @@ func (p *parser) begin(off int) error {
 		p.log.Algs = []AlgSize{{tpm.SHA1, 20}}
 	}
 	p.off = off
-	p.written = [2]int{trim(p.b[:p.end], 0), trim(p.b[:p.end], 0xff)}
+	p.setEnd(p.end)
 	p.log.head = p.b[:off]
 	// A record has 38 bytes at least, and most have far more; what a log claims of
 	// itself is not asked.
@@ -118,6 +139,12 @@ func (p *parser) begin(off int) error {
 	p.log.Events = make([]Event, 0, n)
 	p.digests = make([]tpm.TaggedDigest, 0, n*len(p.log.Algs))
 	return nil
+}
+
+// setEnd sets where records end at the latest.
+func (p *parser) setEnd(end int) {
+	p.end = end
+	p.written = [2]int{trim(p.b[:end], 0), trim(p.b[:end], 0xff)}
 }
 
 // agile reads a "Spec ID Event03" header (TCG PFP, clause 10.4.5.1).
@@ -148,10 +175,12 @@ func (p *parser) agile(data []byte, next int) error {
 	}
 	p.log.VendorInfo = vendor[1 : 1+int(vendor[0])]
 	if used, ok := sklUsed(p.log.VendorInfo); ok {
+		p.log.bounded = true
 		if used > uint64(len(p.b)) || used < uint64(next) {
-			return p.fail("the log claims to use %d of its memory's bytes, and %d are there", used, len(p.b))
+			p.wrongEnd = p.fail("the log claims to use %d of its memory's bytes, and %d are there", used, len(p.b))
+		} else {
+			p.end = int(used)
 		}
-		p.log.bounded, p.end = true, int(used)
 	}
 	return p.begin(next)
 }
@@ -193,10 +222,15 @@ func (p *parser) container(at int) error {
 	}
 	h := p.b[at:]
 	first, next := uint64(le.Uint32(h[40:])), uint64(le.Uint32(h[44:]))
-	if first < containerSize || next < first || next > uint64(len(h)) {
-		return p.fail("the event container says that its events lie from %d to %d of its %d bytes", first, next, len(h))
+	if first < containerSize || first > uint64(len(h)) {
+		return p.fail("the event container says that its events begin at %d of its %d bytes", first, len(h))
 	}
-	p.log.bounded, p.end = true, at+int(next)
+	p.log.bounded = true
+	if next < first || next > uint64(len(h)) {
+		p.wrongEnd = p.fail("the event container says that its events lie from %d to %d of its %d bytes", first, next, len(h))
+	} else {
+		p.end = at + int(next)
+	}
 	return p.begin(at + int(first))
 }
 
@@ -240,7 +274,7 @@ func trim(b []byte, fill byte) int {
 }
 
 // event reads one record.
-func (p *parser) event() error {
+func (p *parser) event() *SyntaxError {
 	if len(p.log.Events) == maxEvents {
 		return p.fail("there are more than %d events", maxEvents)
 	}

@@ -78,3 +78,30 @@ func (l *Log) Replay(launched bool) tpm.Banks {
 	}
 	return banks
 }
+
+// Launched reports whether the log tells of a dynamic launch: some event extends a
+// PCR that only a launch sets to zero. Whether there was one, the TPM must say.
+func (l *Log) Launched() bool {
+	for i := range l.Events {
+		if e := &l.Events[i]; e.Extended() && e.PCR.Dynamic() {
+			return true
+		}
+	}
+	return false
+}
+
+// RuntimeRegisters reports whether the indices of the log are those of a
+// confidential guest's registers and not PCRs (TDX, CCEL: 0 is MRTD, 1 to 4 are
+// RTMR 0 to 3). The format does not say so; such logs have SHA-384 alone and no
+// index above 4, while every firmware's log for a TPM has separators up to PCR 7.
+func (l *Log) RuntimeRegisters() bool {
+	if l.Format != CryptoAgile || len(l.Algs) != 1 || l.Algs[0].Alg != tpm.SHA384 || len(l.Events) == 0 {
+		return false
+	}
+	for i := range l.Events {
+		if l.Events[i].PCR > 4 {
+			return false
+		}
+	}
+	return true
+}
