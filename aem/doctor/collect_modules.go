@@ -18,6 +18,9 @@ import (
 // modules looks below /boot for SINIT modules and loaders. A file is one by what is
 // in it; its name only decides whether it is opened.
 func (c *collector) modules() {
+	if c.Modules == nil {
+		c.Modules = []Module{} // it was looked for
+	}
 	boot := filepath.Join(c.Root, "boot")
 	err := filepath.WalkDir(boot, func(path string, d fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(boot, path)

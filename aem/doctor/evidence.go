@@ -22,7 +22,7 @@ type Evidence struct {
 	TPM       *TPM
 	Firmware  *Firmware
 	Xen       *Xen
-	Modules   []Module
+	Modules   []Module // found below /boot and in the firmware
 }
 
 // The names in Missing of what is no file of its own.

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,12 +50,12 @@ func (x *exam) txtMachine() txt.Machine {
 	return m
 }
 
-// noModules says what is known where nothing was found.
-func (x *exam) noModules() string {
-	if reason := x.Missing[itemModules]; reason != "" {
-		return " (not everything could be looked at: " + reason + ")"
+// unlooked is the answer where not all of /boot could be looked at.
+func (x *exam) unlooked() (finding, bool) {
+	if x.Modules != nil && x.Missing[itemModules] == "" {
+		return finding{}, false
 	}
-	return ""
+	return unknown(rootAdvice, "none was found, and not everything could be looked at: %s", x.why(itemModules)), true
 }
 
 func (x *exam) sinitModule() finding {
@@ -86,8 +85,9 @@ func (x *exam) sinitModule() finding {
 		return warning(get, "this boot was launched, but by no module that lies below /boot")
 	case len(wrong) > 0:
 		return bad(get, "none of those below /boot fits: %s", strings.Join(wrong, "; "))
-	case x.Missing[itemModules] != "":
-		return unknown(rootAdvice, "none was found%s", x.noModules())
+	}
+	if f, ok := x.unlooked(); ok {
+		return f
 	}
 	return bad(get, "there is none below /boot, and the firmware brings none")
 }
@@ -121,17 +121,15 @@ func (x *exam) sinitAge() finding {
 }
 
 func (x *exam) loader() finding {
-	get := "install the Secure Kernel Loader (skl.bin) into /boot"
-	switch {
-	case len(x.loaders) > 0:
+	if len(x.loaders) > 0 {
 		var names []string
 		for _, l := range x.loaders {
 			names = append(names, fmt.Sprintf("%s, version %d, %d bytes measured", l.path, l.Loader.Version, l.Length))
 		}
-		slices.Sort(names)
 		return good("%s", strings.Join(names, "; "))
-	case x.Missing[itemModules] != "":
-		return unknown(rootAdvice, "none was found%s", x.noModules())
 	}
-	return bad(get, "there is none below /boot")
+	if f, ok := x.unlooked(); ok {
+		return f
+	}
+	return bad("install the Secure Kernel Loader (skl.bin) into /boot", "there is none below /boot")
 }
