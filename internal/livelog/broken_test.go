@@ -34,6 +34,10 @@ func TestBrokenSources(t *testing.T) {
 			livelog.Linux, "no event log", []string{"Linux"}},
 		"Linux: too long": {func(m *machine) { m.file(t, linuxFile, make([]byte, livelog.MaxLog+1)) },
 			livelog.Linux, "more than any launch leaves", []string{"Linux"}},
+		"Linux: endless": {func(m *machine) { m.link(t, "/dev/zero", linuxFile) },
+			livelog.Linux, "more than any launch leaves", []string{"Linux"}},
+		"Linux: a folder": {func(m *machine) { m.link(t, t.TempDir(), linuxFile) },
+			livelog.Linux, "is a directory", []string{"Linux"}},
 		"OpenXT: ones": {func(m *machine) { m.file(t, openXTFolder+"tpm12_binary_evtlog", bytes.Repeat([]byte{0xff}, 100)) },
 			livelog.OpenXT, "read as 0xff", []string{"OpenXT tpm12_binary_evtlog"}},
 

@@ -249,3 +249,28 @@ func TestMachineWithNothing(t *testing.T) {
 		t.Errorf("found: %+v, %+v", r.launch, r.static)
 	}
 }
+
+// In an initramfs, the file system that shows the logs may not be mounted; that is
+// another thing than a kernel without such logs.
+func TestSecurityFSThatIsNotMounted(t *testing.T) {
+	said := func(m *machine) string {
+		for _, s := range m.find(t).skipped {
+			if s.Source == livelog.Linux && s.Absent {
+				return s.Reason
+			}
+		}
+		return ""
+	}
+	m := newMachine(t)
+	if got := said(m); got != "securityfs is not mounted on /sys/kernel/security" {
+		t.Errorf("no folder: %q", got)
+	}
+	m.file(t, "sys/kernel/security/x", nil)
+	if got := said(m); got != "this kernel shows no such log" {
+		t.Errorf("mounted: %q", got)
+	}
+	m.remove(t, "sys/kernel/security/x")
+	if got := said(m); got != "securityfs is not mounted on /sys/kernel/security" {
+		t.Errorf("an empty folder: %q", got)
+	}
+}

@@ -41,10 +41,9 @@ const (
 	Firmware  Source = "firmware"
 )
 
-// Machine is where to look. The zero Machine looks nowhere; Machine{Root: "/"} is
-// this machine.
+// Machine is where to look. The zero Machine is this machine.
 type Machine struct {
-	// Root is the folder that holds sys, proc and dev.
+	// Root is the folder that holds sys, proc and dev; / where it is empty.
 	Root string
 	// Memory is the machine's physical memory; nil opens dev/mem when it is needed.
 	Memory physmem.Memory
@@ -79,7 +78,7 @@ type Skipped struct {
 // Find looks in all sources. The launch's logs and the firmware's come best first;
 // what gave none is named with the reason.
 func Find(m Machine) (launch, static []Found, skipped []Skipped) {
-	s := search{machine: m}
+	s := newSearch(m)
 	defer s.close()
 	s.linux()
 	s.openXT()
@@ -105,6 +104,13 @@ type search struct {
 	ring    ring
 	found   []Found
 	skipped []Skipped
+}
+
+func newSearch(m Machine) *search {
+	if m.Root == "" {
+		m.Root = "/"
+	}
+	return &search{machine: m}
 }
 
 // skip notes that a source, which is there, gave no log.

@@ -184,6 +184,22 @@ func (m *machine) file(t testing.TB, path string, b []byte) {
 	}
 }
 
+func (m *machine) remove(t testing.TB, path string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(m.root, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// link puts a link in a file's place.
+func (m *machine) link(t testing.TB, to, path string) {
+	t.Helper()
+	m.remove(t, path)
+	if err := os.Symlink(to, filepath.Join(m.root, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // txt gives the machine a launch by TXT.
 func (m *machine) txt(osmle []byte, elements ...[]byte) {
 	m.pieces[txt.PublicBase] = registers(launched, heapBase, heapSize)

@@ -23,7 +23,7 @@ const registersSize = 0x1000
 // Registers reads the TXT registers. The error wraps [ErrNoTXT] where there are none,
 // and says otherwise why they can't be read.
 func Registers(m Machine) (*txt.Registers, error) {
-	s := search{machine: m}
+	s := newSearch(m)
 	defer s.close()
 	return s.registers()
 }

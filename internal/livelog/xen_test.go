@@ -133,6 +133,15 @@ func TestXLThatFails(t *testing.T) {
 	}
 }
 
+// More than any ring holds is not looked through.
+func TestMessagesBehindTheBound(t *testing.T) {
+	m := newMachine(t)
+	m.xen = strings.Repeat("(XEN) x\n", 1<<19) + "(XEN) SLAUNCH: reserving event log (0xc5de4000 - 0xc5de5000)\n"
+	if reasons, absent := ofXen(m.find(t).skipped); !absent || len(reasons) != 1 {
+		t.Errorf("%q", reasons)
+	}
+}
+
 // A program that prints without end is read up to a bound, and what it printed first counts.
 func TestXLThatPrintsALot(t *testing.T) {
 	m := newMachine(t)

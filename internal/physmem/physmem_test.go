@@ -27,24 +27,27 @@ func TestRangesThatAreNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	for name, r := range map[string][2]uint64{
-		"address zero":           {0, 16},
-		"no bytes":               {0x1000, 0},
-		"too many":               {0x1000, physmem.MaxRead + 1},
-		"wraps":                  {^uint64(0) - 14, 16},
-		"far too many":           {0x1000, ^uint64(0)},
-		"one byte into the next": {^uint64(0), 2},
+	for _, r := range []struct {
+		address, size uint64
+		reason        string
+	}{
+		{0, 16, "its address is zero"},
+		{0x1000, 0, "it has no bytes"},
+		{0x1000, physmem.MaxRead + 1, "no more than"},
+		{0x1000, ^uint64(0), "no more than"},
+		{^uint64(0) - 14, 16, "wrap around"},
+		{^uint64(0), 2, "wrap around"},
 	} {
 		m := &counted{}
-		if b, err := physmem.Read(m, r[0], r[1]); !errors.Is(err, physmem.ErrRange) || b != nil || m.reads != 0 {
-			t.Errorf("%s: %v, %d bytes, the memory was asked %d times", name, err, len(b), m.reads)
+		if b, err := physmem.Read(m, r.address, r.size); !errors.Is(err, physmem.ErrRange) || !strings.Contains(err.Error(), r.reason) || b != nil || m.reads != 0 {
+			t.Errorf("%d bytes at %#x: %v, %d bytes, the memory was asked %d times", r.size, r.address, err, len(b), m.reads)
 		}
-		if r[1] > 1<<30 {
+		if r.size > 1<<30 {
 			continue
 		}
 		for kind, m := range map[string]physmem.Memory{"segments": physmem.Image(1, make([]byte, 32)), "device": device} {
-			if err := m.ReadAt(make([]byte, r[1]), r[0]); !errors.Is(err, physmem.ErrRange) {
-				t.Errorf("%s, %s: %v", kind, name, err)
+			if err := m.ReadAt(make([]byte, r.size), r.address); !errors.Is(err, physmem.ErrRange) {
+				t.Errorf("%s, %d bytes at %#x: %v", kind, r.size, r.address, err)
 			}
 		}
 	}

@@ -34,7 +34,11 @@ func run(args []string) error {
 			return err
 		}
 	}
-	m := livelog.Machine{Root: "/"}
+	// Where the program runs is not where the machine's files are.
+	if err := os.Chdir("/run"); err != nil {
+		return err
+	}
+	var m livelog.Machine
 	if r, err := livelog.Registers(m); err != nil {
 		fmt.Printf("PROBE registers: no TXT %t: %v\n", errors.Is(err, livelog.ErrNoTXT), err)
 	} else {
