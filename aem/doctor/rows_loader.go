@@ -81,13 +81,15 @@ func (x *exam) sinitModule() finding {
 		return good("%s", strings.Join(fitting, ", "))
 	case brings:
 		return good("the firmware brings one")
+	}
+	if f, ok := x.unlooked(); ok {
+		return f
+	}
+	switch {
 	case x.launched():
 		return warning(get, "this boot was launched, but by no module that lies below /boot")
 	case len(wrong) > 0:
 		return bad(get, "none of those below /boot fits: %s", strings.Join(wrong, "; "))
-	}
-	if f, ok := x.unlooked(); ok {
-		return f
 	}
 	return bad(get, "there is none below /boot, and the firmware brings none")
 }

@@ -1,0 +1,61 @@
+package doctor_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/antievilmaid/aem/aem/doctor"
+)
+
+// Registers of real machines, with what their owners reported.
+func TestRegistersOfRealMachines(t *testing.T) {
+	dir := filepath.Join(root(t), "../shared/corpus/txt")
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("the collection of dumps is not beside the repository")
+	}
+	goodDPR := row{doctor.Good, "locked", ""}
+	launched := map[string]row{
+		doctor.RowRegisters: {doctor.Good, "", ""}, doctor.RowStatus: {doctor.Good, "in a measured environment", ""},
+		doctor.RowError: {doctor.Good, "no error", ""}, doctor.RowSMX: {doctor.Good, "executed SENTER", ""}, doctor.RowDPR: goodDPR,
+	}
+	for name, want := range map[string]map[string]row{
+		"regs-LENOVO-10RRS23209-20240227-172728.bin":                           launched,
+		"regs-GETAC-UX10G2-20250928-091815.bin":                                launched,
+		"regs-LENOVO-20HRS11400-20260212-141452.bin":                           launched,
+		"regs-HP-HP_EliteDesk_800_G2_DM_35W-20250711-142411.bin":               launched,
+		"regs-ASRock-Z790_PG_Lightning-20250925-052133.bin":                    {doctor.RowStatus: {doctor.Warning, "entered and left", "restart"}},
+		"regs-HP-HP_EliteDesk_800_G2_DM_35W-20250711-142317.bin":               {doctor.RowError: {doctor.Bad, "0xc00014f1", "update GRUB"}, doctor.RowDPR: goodDPR},
+		"regs-HP-HP_EliteBook_1040_14_inch_G9_Notebook_PC-20250928-113722.bin": {doctor.RowError: {doctor.Bad, "0xc0001c21", "MTRRs"}},
+		"guard-bootstrap-txt-public-space-unavailable.bin":                     {doctor.RowRegisters: {doctor.Bad, "does not decode", "switch Intel TXT"}},
+	} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &doctor.Evidence{CPUInfo: cpuinfo("GenuineIntel", 6, 94, 3, "a CPU", "vmx smx"), Registers: b}
+		records := doctor.Examine(e, today)
+		for what, w := range want {
+			r := doctor.Find(records, what)
+			if r.State != w.state || !strings.Contains(r.Text, w.text) || !strings.Contains(r.Advice, w.advice) {
+				t.Errorf("%s: %s is %s: %q, advice %q", name, what, r.State, r.Text, r.Advice)
+			}
+		}
+	}
+}
+
+// The heap of a real server, whose firmware brings a module.
+func TestAHeapOfARealMachine(t *testing.T) {
+	path := filepath.Join(root(t), "../shared/corpus/txt/intelsecl-txt_heap_info.bin")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Skip("the collection of dumps is not beside the repository")
+	}
+	e := txtLaptop(t)
+	e.Heap = b[0x1000:]
+	r := doctor.Find(doctor.Examine(e, today), doctor.RowHeap)
+	if r.State != doctor.Good || !strings.Contains(r.Text, "version 3") {
+		t.Errorf("%s: %s", r.State, r.Text)
+	}
+}
