@@ -2,7 +2,10 @@ package drtm
 
 import (
 	"bytes"
+	"debug/elf"
 	"fmt"
+	"io"
+	"math"
 
 	"github.com/antievilmaid/aem/drtm/txt"
 	"github.com/antievilmaid/aem/tpm"
@@ -105,11 +108,7 @@ type builder struct {
 }
 
 func (t *builder) add(r Role, name string, forms ...Form) {
-	same := t.known
-	for _, f := range forms {
-		same = same && bytes.Equal(f.Before, f.After)
-	}
-	t.list = append(t.list, Thing{Role: r, Name: name, Forms: forms, Known: t.known, Unchanged: same})
+	t.list = append(t.list, Thing{Role: r, Name: name, Forms: forms, Known: t.known})
 }
 
 // loader is what the CPU hashes; on TXT the good log shows which of the two.
@@ -142,11 +141,21 @@ func (t *builder) images(before, after []byte) []Form {
 			forms = append(forms, Form{Name: name, Before: b, After: a})
 		}
 	}
+	plain := func(b []byte) []byte {
+		if t.unpack != nil {
+			if inside := t.unpack(b); inside != nil {
+				return inside
+			}
+		}
+		return b
+	}
 	if t.unpack != nil {
 		part("decompressed", t.unpack)
 	}
 	part("protected-mode part", protectedMode)
-	part("measured part", measuredPart)
+	part("measured part", func(b []byte) []byte { return measuredPart(plain(b)) })
+	part("loaded image", func(b []byte) []byte { return loadedELF(plain(b)) })
+	part("measured part of the loaded image", func(b []byte) []byte { return measuredPart(loadedELF(plain(b))) })
 	return forms
 }
 
@@ -246,6 +255,37 @@ func protectedMode(kernel []byte) []byte {
 		return kernel[at:]
 	}
 	return nil
+}
+
+// maxLoaded bounds a loaded image: Xen takes some megabytes.
+const maxLoaded = 256 << 20
+
+// loadedELF is an ELF file as a loader lays it out in memory, from the lowest
+// physical address of a segment to the highest; nil for other files.
+func loadedELF(b []byte) []byte {
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		return nil
+	}
+	low, high := uint64(math.MaxUint64), uint64(0)
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && p.Memsz > 0 {
+			low, high = min(low, p.Paddr), max(high, p.Paddr+p.Memsz)
+		}
+	}
+	if high <= low || high-low > maxLoaded {
+		return nil
+	}
+	image := make([]byte, high-low)
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_LOAD || p.Memsz == 0 || p.Filesz > p.Memsz || p.Paddr < low || p.Paddr+p.Filesz > high {
+			continue
+		}
+		if _, err := io.ReadFull(p.Open(), image[p.Paddr-low:p.Paddr-low+p.Filesz]); err != nil {
+			return nil
+		}
+	}
+	return image
 }
 
 // measuredPart is what the MLE header says is measured, of the protected-mode part

@@ -145,7 +145,7 @@ func Next(good *eventlog.Log, things []Thing) (*Forecast, error) {
 				loaderChanged = loaderChanged || role == RoleLoader && changed
 			case role == RoleSINITKey && !loaderChanged, unchanged(role, things):
 			default:
-				return nil, fmt.Errorf("%w: event %d, PCR %d (%s), is the digest of none of the files given", ErrUnexplained, i, e.PCR, role)
+				return nil, fmt.Errorf("%w: event %d, PCR %d (%s), is the digest of none of the files given for the good launch, in no form that is known", ErrUnexplained, i, e.PCR, role)
 			}
 		}
 		f.Steps = append(f.Steps, s)
@@ -161,15 +161,7 @@ func Next(good *eventlog.Log, things []Thing) (*Forecast, error) {
 // unchanged reports whether what an event of the role was made of is known to be
 // the same.
 func unchanged(role Role, things []Thing) bool {
-	all := len(things) > 0
-	for i := range things {
-		t := &things[i]
-		if t.Role == role && t.Unchanged {
-			return true
-		}
-		all = all && t.Unchanged
-	}
-	return all
+	return slices.ContainsFunc(things, func(t Thing) bool { return t.Role == role && t.Unchanged })
 }
 
 // explainEvent finds the thing, and its form, that an event measured: first by its
@@ -257,4 +249,22 @@ func ScoreOf(predicted, actual *eventlog.Log) Score {
 	}
 	s.Right = s.Events - wrong
 	return s
+}
+
+// MadeBy reports whether the good launch was made by a loader: its launch event is
+// the digest of what the CPU hashes of it.
+func MadeBy(good *eventlog.Log, loader []byte) bool {
+	i := firstCode(good)
+	if i < 0 {
+		return false
+	}
+	t := builder{before: &Boot{Loader: loader}, after: &Boot{Loader: loader}, known: true}
+	t.loader()
+	e := &good.WithoutLoggedResult().Events[i]
+	for k := range t.list[0].Forms {
+		if digestOf(e, &t.list[0].Forms[k]) {
+			return true
+		}
+	}
+	return false
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/seal"
 )
@@ -70,6 +71,12 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	generation, err := m.Seal(home, states, pin)
 	if err != nil {
 		return err
+	}
+	// What later launches are explained against and computed from.
+	if boot.Launch.State == drtm.Verified {
+		if err := home.KeepLog(boot.Log); err != nil {
+			return err
+		}
 	}
 	var labels []string
 	for i := range states {

@@ -1,0 +1,151 @@
+package aem
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/bootentry"
+	"github.com/antievilmaid/aem/internal/unpack"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// Predict computes the next launch from the log of a good one and the boot entries
+// of then and now. before may be nil where the files that booted are gone.
+func Predict(good *LaunchLog, before, after *drtm.Boot) (*drtm.Forecast, error) {
+	things, err := drtm.Things(before, after, decompressed)
+	if err != nil {
+		return nil, err
+	}
+	f, err := drtm.Next(good.Log, things)
+	if errors.Is(err, drtm.ErrUnexplained) {
+		return nil, fmt.Errorf("%w: %w", err, ErrNotPossible)
+	}
+	return f, err
+}
+
+// PredictSimulated computes the launch that drtmsim makes of a boot entry.
+func PredictSimulated(p drtm.Platform, v tpm.Version, algs []tpm.Alg, after *drtm.Boot) (*drtm.Forecast, error) {
+	target, err := after.Target(p, v, algs)
+	if err != nil {
+		return nil, err
+	}
+	ms, err := target.Measurements()
+	if err != nil {
+		return nil, err
+	}
+	log, err := drtm.BuildLog(p, v, algs, ms)
+	if err != nil {
+		return nil, err
+	}
+	f := &drtm.Forecast{Log: log}
+	for i, m := range ms {
+		if m.Extended() {
+			f.Steps = append(f.Steps, drtm.Step{Event: i, Role: m.Role, How: drtm.Recomputed, Thing: "the simulator"})
+		}
+	}
+	return f, nil
+}
+
+// decompressed is what is inside a compressed file, such as xen.gz; nil otherwise.
+func decompressed(b []byte) []byte {
+	out, _, _, err := unpack.Decompress(b)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// BootOf reads the files of a GRUB entry. loaders are the SINIT modules or loader
+// blocks to choose from; the good launch's log, where it is given, tells which one fits
+// this machine.
+func BootOf(e *bootentry.Entry, read func(bootentry.Module) ([]byte, error), good *eventlog.Log) (*drtm.Boot, error) {
+	if e.Err != nil {
+		return nil, fmt.Errorf("the boot entry %q can't be evaluated: %w", e.Title, e.Err)
+	}
+	b := &drtm.Boot{Line: e.Kernel.Line}
+	var err error
+	file := func(m bootentry.Module) []byte {
+		content, e := read(m)
+		err = errors.Join(err, e)
+		return content
+	}
+	switch e.Kind {
+	case bootentry.Linux:
+		b.Kind = drtm.Linux
+	case bootentry.Multiboot, bootentry.Multiboot2:
+		b.Kind = drtm.Xen
+		if strings.HasPrefix(path.Base(e.Kernel.Path), "tboot") {
+			b.Kind = drtm.Tboot
+		}
+	default:
+		return nil, fmt.Errorf("the boot entry %q starts another loader, whose files it does not name; give them by hand: %w", e.Title, ErrNotPossible)
+	}
+	b.Image = file(e.Kernel)
+	for _, m := range e.Modules {
+		b.Modules = append(b.Modules, drtm.Module{Content: file(m), Line: m.Line})
+	}
+	for i, m := range e.Initrds {
+		b.Initrd = append(b.Initrd, file(m)...)
+		for i < len(e.Initrds)-1 && len(b.Initrd)%4 != 0 {
+			b.Initrd = append(b.Initrd, 0)
+		}
+	}
+	if err == nil {
+		b.Loader, err = chooseLoader(e, file, good)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the files of the boot entry %q: %w", e.Title, err)
+	}
+	return b, nil
+}
+
+// chooseLoader takes the only loader, or the one that the good launch was made with.
+func chooseLoader(e *bootentry.Entry, file func(bootentry.Module) []byte, good *eventlog.Log) ([]byte, error) {
+	switch len(e.SlaunchModules) {
+	case 0:
+		return nil, nil
+	case 1:
+		return file(e.SlaunchModules[0]), nil
+	}
+	for _, m := range e.SlaunchModules {
+		if content := file(m); good != nil && drtm.MadeBy(good, content) {
+			return content, nil
+		}
+	}
+	return nil, fmt.Errorf("it has %d loader modules, and the good launch was made by none of them: %w", len(e.SlaunchModules), ErrNotPossible)
+}
+
+const predictionFile = "prediction.log"
+
+// KeepPrediction remembers what the next boot will measure, to be scored after it.
+func (h Home) KeepPrediction(f *drtm.Forecast) error {
+	b, err := f.Log.AppendTo(nil)
+	if err != nil {
+		return fmt.Errorf("keep the prediction: %w", err)
+	}
+	return h.write(predictionFile, b)
+}
+
+// ErrNoPrediction says that no prediction was kept.
+var ErrNoPrediction = errors.New("no prediction was kept; aem predict --keep keeps one")
+
+// Score compares the kept prediction with a launch, and returns it.
+func (h Home) Score(actual *LaunchLog) (*drtm.Score, *LaunchLog, error) {
+	if !h.has(predictionFile) {
+		return nil, nil, ErrNoPrediction
+	}
+	kept, err := ReadLog(filepath.Join(h.dir, predictionFile))
+	if err != nil {
+		return nil, nil, err
+	}
+	if kept.Broken != nil {
+		return nil, nil, fmt.Errorf("the kept prediction is damaged: %w", kept.Broken)
+	}
+	s := drtm.ScoreOf(kept.Log, actual.Log)
+	return &s, kept, nil
+}

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/bootentry"
+	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/tpm"
+)
+
+// files are the files and lines of a launch, given by hand.
+type files struct {
+	target, image, line, loader string
+	initrds, modules            []string
+}
+
+// predictOptions are the flags of aem predict.
+type predictOptions struct {
+	now, was             files
+	entry, booted, boot  string
+	good, home, diff     string
+	simulated            string
+	version              string
+	banks                []string
+	keep, score, asJSON  bool
+	entryGiven, wasGiven bool
+}
+
+func predictCommand(where *aem.Where) *cobra.Command {
+	o := &predictOptions{}
+	cmd := &cobra.Command{
+		Use:   "predict",
+		Short: "Compute what the next boot will measure",
+		Long: `predict computes the events and the PCRs of the next launch, in every bank, from the log
+of a good one. What changes with the files is computed anew; how a launch hashes each
+file is learned from the good one, so its files, or its boot entry, must be at hand
+with --was-..., or --booted. What belongs to the machine and its firmware is kept.
+A PCR that can't be fully explained is not predicted, and the event that stands in the
+way is named: exit code 3.
+
+The next boot is an entry of GRUB's menu (--entry; the default entry unless files are
+given), or files by hand: --kernel is what is launched, which is Xen or tboot with
+--target; these get their files with --module.
+
+The good log is the one that aem-setup seal kept, or --good. --simulated computes what
+drtmsim makes of the files, without a good log. --diff shows what will be different from a
+log: exit code 4. --keep remembers the prediction; after the boot, --score says how much
+of it was right.`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.entryGiven = cmd.Flags().Changed("entry")
+			o.wasGiven = o.was.image != "" || o.booted != ""
+			return predict(*where, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.entry, "entry", "default", "GRUB's menu entry: a title, an identifier, a number, or default")
+	f.StringVar(&o.booted, "booted", "", "the menu entry that the good launch booted")
+	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads (default: this machine's)")
+	f.StringVar(&o.good, "good", "", "log of a good launch (default: the one that aem-setup seal kept)")
+	f.StringVar(&o.home, "home", aem.DefaultHome, "the folder of this machine's setup")
+	f.StringVar(&o.diff, "diff", "", "a log to compare the prediction with; \"good\" for the good one")
+	f.StringVar(&o.simulated, "simulated", "", "compute drtmsim's launch, by txt or skinit")
+	f.StringVar(&o.version, "family", "2.0", "the TPM's family, with --simulated: 1.2 or 2.0")
+	f.StringSliceVar(&o.banks, "banks", []string{"sha256"}, "the TPM's banks, with --simulated")
+	f.BoolVar(&o.keep, "keep", false, "remember the prediction")
+	f.BoolVar(&o.score, "score", false, "compare the prediction that was kept with this boot")
+	f.BoolVar(&o.asJSON, "json", false, "print it as JSON")
+	for _, g := range []struct {
+		prefix, what string
+		*files
+	}{{"", "of the next boot", &o.now}, {"was-", "of the good launch", &o.was}} {
+		f.StringVar(&g.image, g.prefix+"kernel", "", "kernel, Xen or tboot "+g.what)
+		f.StringVar(&g.line, g.prefix+"append", "", "its command line")
+		f.StringVar(&g.loader, g.prefix+"loader", "", "SINIT module or Secure Loader Block "+g.what)
+		f.StringArrayVar(&g.initrds, g.prefix+"initrd", nil, "initramfs "+g.what+"; several are joined")
+		f.StringArrayVar(&g.modules, g.prefix+"module", nil, `a module of Xen or tboot, in order: "FILE COMMAND LINE"`)
+	}
+	f.StringVar(&o.now.target, "target", "linux", "what is launched: linux, xen (by Multiboot 2), xen-efi or tboot")
+	return cmd
+}
+
+// prediction is what --json prints.
+type prediction struct {
+	Events  []predictedEvent   `json:"events"`
+	PCRs    map[string]pcrList `json:"pcrs"`
+	Assumed bool               `json:"assumed,omitempty"` // some form was not learned from the good launch
+	Diff    *difference        `json:"diff,omitempty"`
+}
+
+type predictedEvent struct {
+	PCR     uint32            `json:"pcr"`
+	What    string            `json:"what"`
+	How     string            `json:"how"`
+	From    string            `json:"from,omitempty"`
+	Changed bool              `json:"changed"`
+	Digests map[string]string `json:"digests"`
+}
+
+func predict(where aem.Where, o *predictOptions) error {
+	home := aem.OpenHome(o.home)
+	if o.score {
+		return score(where, home, o.asJSON)
+	}
+	good, err := o.goodLog(home)
+	if err != nil {
+		return err
+	}
+	forecast, err := o.forecast(good)
+	if err != nil {
+		return err
+	}
+	if o.keep {
+		if err := home.KeepPrediction(forecast); err != nil {
+			return err
+		}
+	}
+	p := newPrediction(forecast)
+	if o.diff != "" {
+		base := good
+		if o.diff != "good" {
+			if base, err = aem.ReadLog(o.diff); err != nil {
+				return err
+			}
+		}
+		if base == nil {
+			return cli.Usage("there is no good log to compare with; give --diff a file")
+		}
+		p.Diff = newLogDifference(base, &aem.LaunchLog{Log: forecast.Log, Source: "the prediction"})
+	}
+	if o.asJSON {
+		err = json.NewEncoder(os.Stdout).Encode(p)
+	} else {
+		err = p.print(os.Stdout)
+	}
+	if err == nil && p.Diff != nil && !p.Diff.Same {
+		return cli.Done{Exit: aem.ExitMeasurements}
+	}
+	return err
+}
+
+// goodLog is the log to start from; none is needed for a simulated launch.
+func (o *predictOptions) goodLog(home aem.Home) (*aem.LaunchLog, error) {
+	if o.good != "" {
+		return aem.ReadLog(o.good)
+	}
+	good, err := home.GoodLog()
+	if errors.Is(err, aem.ErrNoGoodLog) && o.simulated != "" {
+		return nil, nil
+	}
+	return good, err
+}
+
+func (o *predictOptions) forecast(good *aem.LaunchLog) (*drtm.Forecast, error) {
+	if good != nil && good.Broken != nil {
+		return nil, fmt.Errorf("the good log in %s is damaged, and nothing can be computed from it: %w", good.Source, good.Broken)
+	}
+	var log *eventlog.Log
+	if good != nil {
+		log = good.Log
+	}
+	now, err := o.next(log)
+	if err != nil {
+		return nil, err
+	}
+	if o.simulated != "" {
+		return o.simulate(now)
+	}
+	var was *drtm.Boot
+	switch {
+	case o.booted != "":
+		was, err = o.fromMenu(o.booted, log)
+	case o.was.image != "":
+		o.was.target = o.now.target
+		was, err = o.was.read()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return aem.Predict(good, was, now)
+}
+
+// next is the next boot, by hand or from GRUB's menu.
+func (o *predictOptions) next(good *eventlog.Log) (*drtm.Boot, error) {
+	switch {
+	case o.now.image != "" && o.entryGiven:
+		return nil, cli.Usage("--kernel and --entry exclude each other")
+	case o.now.image != "":
+		return o.now.read()
+	}
+	return o.fromMenu(o.entry, good)
+}
+
+func (o *predictOptions) fromMenu(name string, good *eventlog.Log) (*drtm.Boot, error) {
+	menu, err := bootentry.Read(bootentry.Options{Filesystems: []bootentry.Filesystem{aem.BootFilesystem(o.boot)}})
+	if err != nil {
+		return nil, fmt.Errorf("read GRUB's menu: %w", err)
+	}
+	e, err := menu.Find(name)
+	if err != nil {
+		return nil, fmt.Errorf("look for the menu entry: %w", err)
+	}
+	return aem.BootOf(e, func(m bootentry.Module) ([]byte, error) { return os.ReadFile(m.File) }, good)
+}
+
+func (o *predictOptions) simulate(now *drtm.Boot) (*drtm.Forecast, error) {
+	p, err := drtm.ParsePlatform(o.simulated)
+	if err != nil {
+		return nil, cli.UsageError{Err: err}
+	}
+	version := tpm.V20
+	algs := []tpm.Alg{tpm.SHA1}
+	switch o.version {
+	case "1.2":
+		version = tpm.V12
+	case "2.0":
+		algs = nil
+		for _, name := range o.banks {
+			a, err := tpm.ParseAlg(name)
+			if err != nil {
+				return nil, cli.UsageError{Err: err}
+			}
+			algs = append(algs, a)
+		}
+	default:
+		return nil, cli.Usage("%q is no family of TPMs; there are 1.2 and 2.0", o.version)
+	}
+	if now.Loader == nil {
+		return nil, cli.Usage("--loader is needed: the file that drtmsim was given, or wrote with drtmsim loader")
+	}
+	return aem.PredictSimulated(p, version, algs, now)
+}
+
+// read reads files that were given by hand.
+func (g *files) read() (*drtm.Boot, error) {
+	kind, err := drtm.ParseKind(g.target)
+	if err != nil {
+		return nil, cli.UsageError{Err: err}
+	}
+	b := &drtm.Boot{Kind: kind, Line: g.line}
+	read := func(path string) []byte {
+		content, e := os.ReadFile(path)
+		err = errors.Join(err, e)
+		return content
+	}
+	if g.loader != "" {
+		b.Loader = read(g.loader)
+	}
+	b.Image = read(g.image)
+	for i, path := range g.initrds {
+		b.Initrd = append(b.Initrd, read(path)...)
+		for i < len(g.initrds)-1 && len(b.Initrd)%4 != 0 {
+			b.Initrd = append(b.Initrd, 0) // as boot loaders join them
+		}
+	}
+	for _, m := range g.modules {
+		path, line, _ := strings.Cut(m, " ")
+		b.Modules = append(b.Modules, drtm.Module{Content: read(path), Line: line})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the files to launch: %w", err)
+	}
+	return b, nil
+}
+
+func newPrediction(f *drtm.Forecast) *prediction {
+	p := &prediction{PCRs: map[string]pcrList{}}
+	var used tpm.PCRs
+	for _, s := range f.Steps {
+		e := &f.Log.Events[s.Event]
+		used |= tpm.PCRSet(e.PCR)
+		x := predictedEvent{uint32(e.PCR), s.Role.String(), s.How.String(), s.Thing, s.Changed, map[string]string{}}
+		if s.Form != "" {
+			x.From += ", " + s.Form
+		}
+		for _, d := range e.Digests {
+			x.Digests[d.Alg.String()] = d.Digest.String()
+		}
+		p.Assumed = p.Assumed || s.How == drtm.Assumed
+		p.Events = append(p.Events, x)
+	}
+	banks := f.PCRs()
+	for i := range banks {
+		list := pcrList{}
+		for r := range used.All() {
+			list[uint32(r)] = banks[i].Values[r].String()
+		}
+		p.PCRs[banks[i].Alg.String()] = list
+	}
+	return p
+}
+
+func (p *prediction) print(out io.Writer) error {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PCR\tWHAT\tHOW\tDIGEST\tFROM")
+	for _, e := range p.Events {
+		how := e.How
+		if e.Changed {
+			how += " *"
+		}
+		digest := e.Digests[tpm.SHA256.String()]
+		if digest == "" {
+			digest = e.Digests[tpm.SHA1.String()]
+		}
+		fmt.Fprintf(w, "%d\t%.28s\t%s\t%.12s\t%.24s\n", e.PCR, e.What, how, digest, e.From)
+	}
+	w.Flush()
+	fmt.Fprintln(&b, "\n* differs from the good launch. The next boot's PCRs will be:")
+	for _, bank := range sortedBanks(p.PCRs) {
+		for r := range uint32(tpm.NumPCRs) {
+			if v, ok := p.PCRs[bank][r]; ok {
+				fmt.Fprintf(&b, "  PCR %-2d %-6s %s\n", r, bank, v)
+			}
+		}
+	}
+	if p.Assumed {
+		fmt.Fprintln(&b, "\nAssumed: nothing confirms in which form this machine hashes these files. Name the\nfiles of the good launch with --was-kernel and the like, or --booted, to be sure.")
+	}
+	if _, err := io.WriteString(out, b.String()); err != nil {
+		return err
+	}
+	if p.Diff == nil {
+		return nil
+	}
+	fmt.Fprintln(out)
+	return p.Diff.print(out)
+}
+
+// sortedBanks lists banks in the order of their strength.
+func sortedBanks(m map[string]pcrList) []string {
+	var list []string
+	for _, a := range []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512} {
+		if _, ok := m[a.String()]; ok {
+			list = append(list, a.String())
+		}
+	}
+	return list
+}
+
+// scoreReport is what --score --json prints.
+type scoreReport struct {
+	Events int         `json:"predicted"`
+	Right  int         `json:"right"`
+	Diff   *difference `json:"diff"`
+}
+
+func score(where aem.Where, home aem.Home, asJSON bool) error {
+	actual, err := aem.FindOrReadLog(where.Log)
+	if err != nil {
+		return err
+	}
+	if len(actual.Log.Events) == 0 {
+		return fmt.Errorf("this boot left no launch log to compare with: %w", aem.ErrNotPossible)
+	}
+	s, kept, err := home.Score(actual)
+	if err != nil {
+		return err
+	}
+	r := scoreReport{s.Events, s.Right, newLogDifference(kept, actual)}
+	if asJSON {
+		err = json.NewEncoder(os.Stdout).Encode(r)
+	} else {
+		fmt.Printf("Predicted %d events, %d right.\n", r.Events, r.Right)
+		if !r.Diff.Same {
+			err = r.Diff.print(os.Stdout)
+		}
+	}
+	if err == nil && (r.Right != r.Events || !r.Diff.Same) {
+		return cli.Done{Exit: aem.ExitMeasurements}
+	}
+	return err
+}
