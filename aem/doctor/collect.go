@@ -104,7 +104,7 @@ func reason(err error) error {
 
 // cpu keeps one processor's part: the others are alike.
 func (c *collector) cpu() {
-	// A machine with many cores has a long list, of which the beginning is enough.
+	// A machine with many processors has a long list, of which the beginning is enough.
 	f, err := os.Open(filepath.Join(c.Root, "proc/cpuinfo"))
 	if err != nil {
 		c.miss(fileCPUInfo, reason(err))
@@ -156,7 +156,9 @@ func (c *collector) xen() {
 func xlInfo() ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	b, err := exec.CommandContext(ctx, "xl", "info").Output()
+	cmd := exec.CommandContext(ctx, "xl", "info")
+	cmd.WaitDelay = time.Second
+	b, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("ask Xen by xl info: %w", err)
 	}

@@ -20,7 +20,7 @@
 //	modules/list.json   SINIT modules and loaders found: path, size, SHA-256
 //	modules/00.bin      the head of the first of them, and so on
 //
-// No file holds a secret, a serial number, a key or a certificate. The names of the
+// No file holds a secret or a serial number. The names of the
 // machine's model and firmware are in firmware.json, the paths below /boot in
 // modules/list.json; the log holds what boot loader and kernel wrote into it. Read
 // them before you publish them.

@@ -155,6 +155,12 @@ func TestFaultsOfATXTLaptop(t *testing.T) {
 		"the registers deny the launch": {func(e *doctor.Evidence) { e.Registers = registers(map[int]uint64{0: 0, 0x8f0: 0}) }, map[string]row{
 			doctor.RowLaunch: {doctor.Bad, "TXT registers say that it was not", "tampered"},
 		}},
+		"a launch without TXT": {func(e *doctor.Evidence) { e.Registers, e.Heap = bytes.Repeat([]byte{0xff}, 0x1000), nil }, map[string]row{
+			doctor.RowLaunch:    {doctor.Bad, "no TXT that could have done so", "tampered"},
+			doctor.RowRegisters: {doctor.Bad, "", ""},
+			doctor.RowChipset:   unread, doctor.RowHeap: unread, doctor.RowDPR: unread, doctor.RowStatus: unread, doctor.RowError: unread, doctor.RowSecrets: unread,
+			doctor.RowSINIT: {doctor.Unknown, "", ""}, doctor.RowSINITAge: {doctor.NotApplicable, "", ""},
+		}},
 		"a wrong SINIT module": {func(e *doctor.Evidence) {
 			notLaunched(e)
 			e.Registers = registers(map[int]uint64{0: 0, 0x8f0: 0})
@@ -348,7 +354,6 @@ func TestFaultsOfATPM(t *testing.T) {
 			doctor.RowLog: {doctor.Warning, "no PCR of the TPM could be read", ""},
 		}},
 		"weak RSA keys": {set(0x10b, 0x0007003d), map[string]row{doctor.RowTPMMaker: {doctor.Warning, "ROCA", "clear the TPM"}}},
-		"mended RSA":    {set(0x10b, 0x0007003e), nil},
 		"storage off":   {set(0x201, 0xd), map[string]row{doctor.RowTPMOn: {doctor.Bad, "storage hierarchy is off", ""}}},
 		"endorsement off": {set(0x201, 0xb), map[string]row{
 			doctor.RowTPMOn: {doctor.Warning, "endorsement hierarchy is off", ""},
@@ -386,6 +391,10 @@ func TestFaultsOfATPM(t *testing.T) {
 			}
 		}, map[string]row{
 			doctor.RowBankUse: {doctor.Warning, "measures into no bank", ""},
+		}},
+		"Microsoft's TPM": {func(e *doctor.Evidence) { notLaunched(bits(e)); e.TPM.Properties[0x105] = 0x4d534654 }, map[string]row{
+			doctor.RowLocality: {doctor.Unknown, "Microsoft", ""},
+			doctor.RowSecrets:  {doctor.Warning, "", ""}, doctor.RowLaunch: {doctor.Warning, "", ""}, doctor.RowLog: {doctor.NotApplicable, "", ""},
 		}},
 		"an emulated TPM": {func(e *doctor.Evidence) { notLaunched(bits(e)); e.TPM.Properties[0x105] = 0x49424d00 }, map[string]row{
 			doctor.RowLocality: {doctor.Bad, "emulated (IBM)", ""},
@@ -454,6 +463,25 @@ func TestATPM12(t *testing.T) {
 	}
 }
 
+// The versions of the maker's advisory, and their neighbours.
+func TestInfineonsWeakKeys(t *testing.T) {
+	for version, want := range map[doctor.Hex]doctor.State{
+		4<<16 | 33: doctor.Warning, 4<<16 | 34: doctor.Good, 4<<16 | 39: doctor.Good, 4<<16 | 40: doctor.Warning, 4<<16 | 42: doctor.Warning, 4<<16 | 43: doctor.Good,
+		5<<16 | 61: doctor.Warning, 5<<16 | 62: doctor.Good, 6<<16 | 42: doctor.Warning, 6<<16 | 43: doctor.Good,
+		7<<16 | 61: doctor.Warning, 7<<16 | 62: doctor.Good, 133<<16 | 32: doctor.Warning, 133<<16 | 33: doctor.Good, 15<<16 | 20: doctor.Good,
+	} {
+		e := txtLaptop(t)
+		e.TPM.Properties[0x10b] = version
+		if r := doctor.Find(doctor.Examine(e, today), doctor.RowTPMMaker); r.State != want {
+			t.Errorf("%s is %s", r.Text, r.State)
+		}
+		e.TPM.Properties[0x105] = 0x53544d20 // another maker's chip
+		if r := doctor.Find(doctor.Examine(e, today), doctor.RowTPMMaker); r.State != doctor.Good {
+			t.Errorf("%s is %s", r.Text, r.State)
+		}
+	}
+}
+
 // dom0 is Qubes' or Xen's own domain, from which Xen hides what the CPU can do.
 func dom0(t testing.TB) *doctor.Evidence {
 	e := txtLaptop(t)
@@ -500,6 +528,29 @@ func TestXenHidesTheCPUFromDom0(t *testing.T) {
 			c.change(e)
 			compare(t, dom0(t), e, c.want)
 		})
+	}
+}
+
+func TestXenHidesSVMFromDom0(t *testing.T) {
+	e := amdMachine(t)
+	e.CPUInfo = cpuinfo("AuthenticAMD", 22, 48, 1, "AMD GX-412TC SOC", "hypervisor")
+	e.Firmware.VMCR, e.Firmware.IOMMUs, e.Firmware.Tables = nil, []string{}, []string{}
+	e.Xen = &doctor.Xen{Host: true, Capabilities: "178bf3ff:3ed8220b:2fd3fbff:154037ff", Virtual: "pv hvm pv_directio"}
+	compare(t, amdMachine(t), e, map[string]row{
+		doctor.RowSVM: {doctor.Good, "Xen uses SVM", ""}, doctor.RowIOMMU: {doctor.Good, "Xen uses the IOMMU", ""},
+	})
+	e.Xen.Virtual = "pv pv_directio"
+	if r := doctor.Find(doctor.Examine(e, today), doctor.RowSVM); r.State != doctor.Unknown {
+		t.Errorf("%s: %s", r.State, r.Text)
+	}
+}
+
+// A dump whose part about Xen is broken must not turn dom0 into a virtual machine.
+func TestABrokenPartAboutXen(t *testing.T) {
+	e := dom0(t)
+	e.Xen, e.Missing = nil, map[string]string{"xen.json": "it can't be read"}
+	if r := doctor.Find(doctor.Examine(e, today), doctor.RowMachine); r.State != doctor.Unknown || !strings.Contains(r.Text, "it can't be read") {
+		t.Errorf("%s: %s", r.State, r.Text)
 	}
 }
 

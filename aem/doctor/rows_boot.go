@@ -12,19 +12,22 @@ func (x *exam) thisBoot() finding {
 		return unknown("", "the PCRs were not read: %s", x.why(itemTPMPCRs))
 	}
 	const choose = "choose the boot entry with the launch; before the first one this is as it should be"
+	const tampered = "treat this machine as tampered with until it is explained"
 	switch {
+	case x.Firmware.Simulated && l.State != drtm.NotLaunched:
+		return warning("this protects nobody", "the launch was simulated by a program, not made by a CPU")
 	case x.launched() && l.State == drtm.NotLaunched:
-		return bad("treat this machine as tampered with until it is explained", "the TXT registers say that it was launched, and the TPM says that it was not: %s", l.Reason)
+		return bad(tampered, "the TXT registers say that it was launched, and the TPM says that it was not: %s", l.Reason)
 	case x.regs != nil && x.regs.Left() && l.State != drtm.NotLaunched:
 		return warning("restart the machine", "it was launched, and the launched environment was left")
 	case x.regs != nil && !x.launched() && l.State != drtm.NotLaunched:
-		return bad("treat this machine as tampered with until it is explained", "the TPM says that it was launched, and the TXT registers say that it was not (STS %#x)", x.regs.STS)
+		return bad(tampered, "the TPM says that it was launched, and the TXT registers say that it was not (STS %#x)", x.regs.STS)
+	case x.platform == drtm.TXT && x.absentRegisters() && l.State != drtm.NotLaunched:
+		return bad(tampered, "the TPM says that it was launched, and this machine has no TXT that could have done so")
 	case l.State == drtm.NotLaunched:
 		return warning(choose, "not launched: %s", l.Reason)
 	case l.State == drtm.Unproven:
 		return warning("", "something was launched, and what it was is not proven: %s", l.Reason)
-	case x.Firmware.Simulated:
-		return warning("this protects nobody", "the launch was simulated by a program, not made by a CPU")
 	}
 	return good("launched by %s, and the log explains PCRs 17 and 18 in every bank", l.Platform)
 }

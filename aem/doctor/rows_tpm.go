@@ -77,7 +77,7 @@ func (x *exam) tpmOn12() finding {
 	case f[flag12Deactivated] != 0:
 		return bad("activate the TPM in the firmware's setup", "the TPM is deactivated")
 	case f[flag12NVLocked] == 0:
-		return warning("run aem-setup init, which locks it", "the TPM was never finished: it does not enforce who may write its NV memory (nvLocked)")
+		return warning("lock it for good with tpm_nvdefine -i 0xffffffff -s 0", "the TPM was never finished: it does not enforce who may write its NV memory (nvLocked)")
 	}
 	return good("it is enabled and active")
 }

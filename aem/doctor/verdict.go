@@ -59,6 +59,8 @@ func judge(records []Record, p drtm.Platform) Verdict {
 	for _, r := range records {
 		switch {
 		case r.Way != "" && r.Way != way(p) || r.State == Good || r.State == NotApplicable:
+		case r.State != Bad && (r.Name == RowLaunch || r.Name == RowLog):
+			// A boot without a launch says nothing of what the machine could do.
 		case r.Required || r.State == Warning:
 			rows[r.State] = append(rows[r.State], r.Name)
 		case r.State == Bad:
