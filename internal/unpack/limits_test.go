@@ -39,7 +39,7 @@ func bombs(t *testing.T) map[string][]byte {
 	list["gzip"] = append([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x00"), bytes.Repeat(b.Bytes(), gib/len(zeros))...)
 
 	// Zstandard: blocks that repeat a byte 128 Ki times.
-	block := []byte{1<<1 | 0, 0, 1 << 4, 0}
+	block := []byte{1 << 1, 0, 1 << 4, 0}
 	list["zstd"] = append([]byte("\x28\xb5\x2f\xfd\x00\x70"), bytes.Repeat(block, gib>>17)...)
 	list["zstd"][len(list["zstd"])-4] |= 1
 
@@ -60,14 +60,8 @@ func bombs(t *testing.T) map[string][]byte {
 	frame.Close()
 	list["lz4 frame"] = join(b.Bytes()[:7], bytes.Repeat(b.Bytes()[7:b.Len()-4], gib>>22), []byte{0, 0, 0, 0})
 
-	// LZO: a literal, a match of all the rest, the end.
 	const size = 256 << 10
-	match := append([]byte{17 + 4, 0, 0, 0, 0, 0x20}, make([]byte, (size-4-2-31)/255)...)
-	match = append(match, (size-4-2-31)%255, 0, 0, 0x11, 0, 0)
-	block = binary.BigEndian.AppendUint32(nil, size)
-	block = binary.BigEndian.AppendUint32(block, uint32(len(match)))
-	block = append(append(block, 0, 0, 0, 0), match...)
-	list["lzo"] = join(readSample(t, "sample.lzo")[:lzopHeader], bytes.Repeat(block, gib/size), []byte{0, 0, 0, 0})
+	list["lzo"] = lzop(t, bytes.Repeat(lzopBlock(size, lzoZeros(size)), gib/size))
 
 	// LZMA has 24 MiB and claims the rest; xz has a block of 8 MiB again and again.
 	b.Reset()
@@ -162,7 +156,7 @@ func TestClaimsCostNothing(t *testing.T) {
 		"zstd's window":        append([]byte("\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00"), 0),
 		"zstd's size":          append([]byte("\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x3f\x01\x00\x00"), 0),
 		"zstd's size, 8 bytes": append([]byte("\x28\xb5\x2f\xfd\xe0\xff\xff\xff\xff\xff\xff\xff\x7f\x01\x00\x00"), 0),
-		"lz4's block":          []byte("\x02\x21\x4c\x18\x00\x00\x70\x00junk"),
+		"lz4's block":          []byte("\x02\x21\x4c\x18\x04\x00\x00\x00\xf0\x00\x00\x00"),
 		"an lzop block":        append(readSample(t, "sample.lzo")[:lzopHeader:lzopHeader], "\x00\x04\x00\x00\x00\x03\xff\xff\x00\x00\x00\x00junk"...),
 		"a file's size":        huge,
 		"a name's size":        newc(item{name: "a", mode: 0o100644, nameSize: 0xfffffff0}),

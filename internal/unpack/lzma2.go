@@ -1,6 +1,6 @@
 package unpack
 
-import "cmp"
+import "errors"
 
 // unlzma2 reads the chunks of LZMA2 to the end of out. A chunk is stored as it is
 // or packed with LZMA, and says whether it goes on with the dictionary, the model
@@ -53,10 +53,11 @@ func unlzma2(b, out []byte, dict uint64, limit int) (used int, all []byte, err e
 				return in.at, d.out, errShort
 			}
 			d.start(chunk)
-			if ended, err := d.decode(len(d.out)+size, limit); err != nil || ended {
-				return in.at, d.out, cmp.Or(err, errLZMA)
+			ended, err := d.decode(len(d.out)+size, limit)
+			if errors.Is(err, ErrTooLarge) {
+				return in.at, d.out, err
 			}
-			if d.normalize(); d.short || d.code != 0 || d.at != len(chunk) {
+			if d.normalize(); err != nil || ended || d.short || d.code != 0 || d.at != len(chunk) {
 				return in.at, d.out, errLZMA
 			}
 		}

@@ -86,7 +86,7 @@ func (fs *rootfs) apply(e entry, segment int) (trailer bool, err error) {
 		lost, err = fs.device(&e, segment)
 	default:
 		fs.makeWay(e.name, e.mode)
-		lost = "it is of no type that the kernel makes, but removes what stood at its path"
+		lost = "it is of no type that the kernel makes, but can remove what stood at its path"
 	}
 	if lost != "" {
 		fs.tree.Hidden = append(fs.tree.Hidden, Hidden{File: e.file(segment), Why: lost})
@@ -171,7 +171,7 @@ func (fs *rootfs) symlink(e *entry, segment int) (lost string, err error) {
 		return lost, nil
 	case w.at != nil:
 		fs.change(w.at, segment, func(i *inode) { i.own(e) })
-		return "it is a symbolic link at the path of a directory that is not empty", nil
+		return "it is a symbolic link, and a directory keeps its place", nil
 	case w.slash:
 		return "it is a symbolic link with a slash at its end", nil
 	case len(target) >= MaxPath:
@@ -243,7 +243,7 @@ func (fs *rootfs) makeWay(name string, mode uint32) {
 	w, lost := fs.walk(name, false)
 	switch {
 	case lost != "" || w.at == nil || w.at.isType(mode&typeMask):
-	case w.at.isType(typeDir) && (len(w.at.children) > 0 || w.dot || w.at == fs.root):
+	case w.at.isType(typeDir) && (len(w.at.children) > 0 || w.dot):
 	default:
 		if w.at.named {
 			fs.hide(w.at, *w.at.inode)

@@ -40,9 +40,11 @@ func scenarios() []scenario {
 		},
 		files: []string{"a 100644" + has("") + " of 7:9"}, hidden: []string{"a 100644" + has("") + " of 7:8: a later entry replaces it"},
 	}, {
-		name:  "only 16 bits of the mode count",
-		items: func(p string) []item { return []item{{name: p + "a", mode: 0xdead<<16 | 0o104755, body: "x"}} },
-		files: []string{"a 104755" + has("x")},
+		name: "only 16 bits of the mode count",
+		items: func(p string) []item {
+			return []item{{name: p + "a", mode: 0xdead<<16 | 0o104755, body: "x"}, {name: p + "none/b", mode: 0xdead<<16 | 0o40755}}
+		},
+		files: []string{"a 104755" + has("x")}, hidden: []string{"none/b 040755: its directory is not there"},
 	}, {
 		name:   "a path without its directory is lost",
 		items:  func(p string) []item { return []item{file(p+"none/a", "x")} },
@@ -110,13 +112,25 @@ func scenarios() []scenario {
 			"e 040755: a later entry replaces it",
 			"f 100644" + has("3") + ": a directory stands at its path",
 			"f 040755: a later entry replaces it",
-			"f 120777 -> x of 5:0: it is a symbolic link at the path of a directory that is not empty",
+			"f 120777 -> x of 5:0: it is a symbolic link, and a directory keeps its place",
+		},
+	}, {
+		name: "nothing is removed by a dot's name",
+		items: func(p string) []item {
+			return []item{dir(p + "d"), dir(p + "d/e"), file(p+"d/e/.", "x"), {name: p + "d/e/..", mode: 0o644}, link(p+"d/e/.", "y"), {name: p + "d/e/./", mode: 0o40700}}
+		},
+		files: []string{"d 040755", "d/e 040700"},
+		hidden: []string{
+			"d/e/. 100644" + has("x") + ": a directory stands at its path",
+			"d/e/.. 000644: it is of no type that the kernel makes, but can remove what stood at its path",
+			"d/e/. 120777 -> y: it is a symbolic link, and a directory keeps its place",
+			"d/e 040755: a later entry replaces it",
 		},
 	}, {
 		name:  "an entry without a type removes",
 		items: func(p string) []item { return []item{file(p+"a", "x"), {name: p + "a", mode: 0o644}} },
 		hidden: []string{"a 100644" + has("x") + ": a later entry replaces it",
-			"a 000644: it is of no type that the kernel makes, but removes what stood at its path"},
+			"a 000644: it is of no type that the kernel makes, but can remove what stood at its path"},
 	}, {
 		name: "a slash at the end means a directory",
 		items: func(p string) []item {
@@ -193,7 +207,7 @@ func scenarios() []scenario {
 		files: []string{"a 100644" + has("y"), "b 100644" + has("y")},
 		hidden: []string{
 			"a 100644" + has("x") + ": a later entry replaces it",
-			"a 000644: it is of no type that the kernel makes, but removes what stood at its path",
+			"a 000644: it is of no type that the kernel makes, but can remove what stood at its path",
 		},
 	}, {
 		name: "a hard link to a symbolic link is written through",

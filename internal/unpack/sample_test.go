@@ -38,6 +38,7 @@ func samples() []sample {
 		{"sample.xz", "xz --check=crc32", "xz", true},
 		{"sample-unchecked.xz", "xz --check=none --lzma2=lc=1,lp=2,pb=1", "xz", true},
 		{"sample-x86.xz", "xz --check=crc32 --x86 --lzma2=preset=9e", "xz", true},
+		{"sample-x86-blocks.xz", "xz --check=crc32 --threads=2 --block-size=7777 --x86 --lzma2", "xz", true},
 		{"sample-blocks.xz", "xz --check=crc32 --threads=2 --block-size=10000", "xz", true},
 		{"sample-crc64.xz", "xz --check=crc64", "xz", false},
 		{"sample-sha256.xz", "xz --check=sha256", "xz", false},
@@ -156,14 +157,17 @@ func TestSamples(t *testing.T) {
 // Every sample cut off at any place gives an error, and never a file that is not
 // in the whole.
 func TestCutSamples(t *testing.T) {
-	whole := map[string]unpack.File{}
-	for _, f := range mustRead(t, sampleArchive(t)).Files {
+	archive, whole := sampleArchive(t), map[string]unpack.File{}
+	for _, f := range mustRead(t, archive).Files {
 		whole[f.Path] = f
 	}
 	for _, s := range samples() {
 		t.Run(s.name, func(t *testing.T) {
 			packed := readSample(t, s.name)
 			for n := 1; n < len(packed)-1; n += 1 + n/16 + len(packed)/n/64 {
+				if out, _, _, _ := unpack.Decompress(packed[:n]); !bytes.HasPrefix(archive, out) && !strings.Contains(s.name, "x86") {
+					t.Errorf("%d of %d bytes gave something else than the beginning of the archive", n, len(packed))
+				}
 				tree, err := unpack.Read(packed[:n])
 				if err == nil && len(tree.Doubts) == 0 {
 					t.Errorf("%d of %d bytes gave %d files and no error", n, len(packed), len(tree.Files))

@@ -2,6 +2,7 @@ package unpack_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"slices"
 	"strings"
 	"testing"
@@ -46,5 +47,52 @@ func TestTheUsualImageIsRead(t *testing.T) {
 	}
 	if d := cmp.Diff(wantSegments, tree.Segments); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestEveryPlainArchiveIsASegment(t *testing.T) {
+	first, second := newc(file("a", "x"), trailer), newc(file("b", "y"))
+	tree := mustRead(t, join(first, make([]byte, 8), second, second, newc(trailer)))
+	want := []unpack.Segment{
+		{Offset: 0, Size: len(first), Compression: "plain", Unpacked: len(first)},
+		{Offset: len(first) + 8, Size: 2*len(second) + 124, Compression: "plain", Unpacked: 2*len(second) + 124},
+	}
+	if d := cmp.Diff(want, tree.Segments); d != "" {
+		t.Error(d)
+	}
+}
+
+// The kernel does not compare them, so the files are what it makes of them.
+func TestWrongChecksumsOfGzipAreDoubts(t *testing.T) {
+	good := zip(newc(file("a", "x")))
+	for name, c := range map[string]struct {
+		flip   int
+		doubts []string
+	}{
+		"right":     {0, nil},
+		"wrong sum": {8, []string{"segment 1 (gzip, at byte 0): the checksum at the end of the gzip stream is wrong, which the kernel does not look at"}},
+		"size":      {1, []string{"segment 1 (gzip, at byte 0): the checksum at the end of the gzip stream is wrong, which the kernel does not look at"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			image := bytes.Clone(good)
+			if c.flip > 0 {
+				image[len(image)-c.flip] ^= 0x10
+			}
+			tree := mustRead(t, image)
+			if d := cmp.Diff(c.doubts, tree.Doubts); d != "" || len(tree.Files) != 1 {
+				t.Errorf("%d files, doubts: %s", len(tree.Files), d)
+			}
+		})
+	}
+}
+
+func TestAGzipStreamMayHaveAName(t *testing.T) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Name = "initrd.img"
+	z.Write(newc(file("a", "x")))
+	z.Close()
+	if files, _ := show(mustRead(t, b.Bytes())); len(files) != 1 {
+		t.Errorf("files %q; want one", files)
 	}
 }
