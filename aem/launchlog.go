@@ -45,6 +45,9 @@ func findLog(m livelog.Machine) (*LaunchLog, error) {
 		best := found[0]
 		l = parseLog(best.Bytes, best.Name)
 		l.Simulated = best.Simulated
+		if best.RoomKnown {
+			l.Log.SetRoom(best.Room)
+		}
 		if best.Alg != 0 {
 			joinPerAlg(l, found)
 		}

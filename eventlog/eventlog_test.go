@@ -489,3 +489,24 @@ func TestAnEndInsideAnEventIsReadOverAndReported(t *testing.T) {
 		}
 	}
 }
+
+// Intel's agile log does not say how large its memory is; the TXT heap does.
+func TestALogIsFullWhereATableSaysSo(t *testing.T) {
+	log := firmware(t)
+	for room, want := range map[int]bool{4096: false, 10: true} {
+		log.SetRoom(room)
+		if log.Full() != want {
+			t.Errorf("with %d bytes left: full is %t", room, log.Full())
+		}
+	}
+	log.SetRoom(0)
+	actual := log.Replay(true)
+	if err := actual.Bank(tpm.SHA256).Extend(17, tpm.SHA256.Sum([]byte("not logged"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range log.Verify(actual, tpm.PCRSet(17), true) {
+		if r.Alg == tpm.SHA256 && r.Verdict != eventlog.Incomplete {
+			t.Errorf("a full log: %s", r.Verdict)
+		}
+	}
+}

@@ -70,20 +70,31 @@ type Log struct {
 	// bounded says that the log declares the memory that it lies in and how much
 	// of it is used.
 	bounded bool
+	// room is what a table elsewhere says is left of the log's memory, where told is set.
+	room int
+	told bool
 }
+
+// SetRoom tells a log that does not say itself how many bytes are left of its memory,
+// as the TXT heap knows of Intel's logs.
+func (l *Log) SetRoom(n int) { l.room, l.told = n, true }
 
 // Full reports whether the log's memory has no room for one more event of the
 // usual size. What was measured after that is not in it.
 func (l *Log) Full() bool {
 	capacity, used, ok := l.memory()
-	if !ok {
+	if !ok && !l.told {
 		return false
+	}
+	room := capacity - used
+	if l.told {
+		room = l.room
 	}
 	size := 16 + 32 // fields and a short text
 	for _, a := range l.Algs {
 		size += 2 + int(a.Size)
 	}
-	return used+size > capacity
+	return size > room
 }
 
 // memory is how many bytes the log says that it may use, and does use, of the

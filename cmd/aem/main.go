@@ -29,6 +29,6 @@ or missing, 9 another TPM, or a cleared one.`,
 	f.StringVar(&where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
 	f.DurationVar(&where.Wait, "wait", 0, "how long to wait for drivers of TPM and medium, such as 5s")
 	f.StringVar(&where.Log, "log", "", "a file to read in place of this machine's launch log")
-	cmd.AddCommand(unsealCommand(&where), logCommand(&where), explainCommand(), predictCommand(&where))
+	cmd.AddCommand(unsealCommand(&where), logCommand(&where), explainCommand(), predictCommand(&where), doctorCommand(&where))
 	return cmd
 }

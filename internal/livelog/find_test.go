@@ -74,7 +74,8 @@ func TestTXTElement8(t *testing.T) {
 		m.txt(make([]byte, 96), pointer8(agileLog, logRoom, skip, skip+len(bytes)))
 		m.pieces[agileLog] = append(make([]byte, skip), append(bytes, "what lies behind it"...)...)
 		r := m.find(t)
-		want := livelog.Found{Source: livelog.TXTHeap, Name: "TXT heap, element 8, at 0xa87e4000", Bytes: bytes, Address: agileLog + uint64(skip)}
+		want := livelog.Found{Source: livelog.TXTHeap, Name: "TXT heap, element 8, at 0xa87e4000", Bytes: bytes, Address: agileLog + uint64(skip),
+			Room: logRoom - skip - len(bytes), RoomKnown: true}
 		if diff := cmp.Diff(want, one(t, r)); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", name, diff)
 		}
@@ -94,8 +95,10 @@ func TestTXTElement7(t *testing.T) {
 	m.pieces[perAlgLog], m.pieces[perAlgLog+logRoom] = inRoom(sha1, logRoom), inRoom(sha256, logRoom)
 	r := m.find(t)
 	want := []livelog.Found{
-		{Source: livelog.TXTHeap, Name: "TXT heap, element 7 (sha1), at 0xa87ec000", Bytes: sha1, Address: perAlgLog, Alg: tpm.SHA1},
-		{Source: livelog.TXTHeap, Name: "TXT heap, element 7 (sha256), at 0xa87ed000", Bytes: sha256, Address: perAlgLog + logRoom, Alg: tpm.SHA256},
+		{Source: livelog.TXTHeap, Name: "TXT heap, element 7 (sha1), at 0xa87ec000", Bytes: sha1, Address: perAlgLog, Alg: tpm.SHA1,
+			Room: logRoom - len(sha1), RoomKnown: true},
+		{Source: livelog.TXTHeap, Name: "TXT heap, element 7 (sha256), at 0xa87ed000", Bytes: sha256, Address: perAlgLog + logRoom, Alg: tpm.SHA256,
+			Room: logRoom - len(sha256), RoomKnown: true},
 	}
 	if diff := cmp.Diff(want, r.launch); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

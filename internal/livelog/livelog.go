@@ -63,6 +63,10 @@ type Found struct {
 	Bytes   []byte
 	Address uint64  // physical, of the first byte; zero for files
 	Alg     tpm.Alg // of a log for one algorithm; zero otherwise
+	// Room is how many bytes of the log's memory are left, where a table says so and
+	// the log itself does not; see [eventlog.Log.SetRoom].
+	Room      int
+	RoomKnown bool
 }
 
 // Skipped is a source that gave no log.

@@ -163,6 +163,7 @@ func (s *search) pointers(e txt.Element) {
 			s.skip(TXTHeap, f.Name, errors.New("nothing was written into it"))
 		default:
 			// Behind the next record's place lies memory that nobody wrote.
+			f.Room, f.RoomKnown = int(p.Allocated-p.Next), true
 			s.addMemory(f, p.Address+uint64(p.First), uint64(p.Next-p.First))
 		}
 	}
