@@ -187,6 +187,7 @@ func TestLimitsOfTheImage(t *testing.T) {
 		"plain bytes":           {unpack.Limits{Unpacked: len(three) - 1}, three, 3, "more than 347 bytes"},
 		"packed bytes":          {unpack.Limits{Unpacked: len(three) - 1}, zip(three), 3, "more than 347 bytes were left"},
 		"packed bytes, in sum":  {unpack.Limits{Unpacked: 2*len(three) - 1}, join(zip(three), zip(three)), 3, "more than 347 bytes were left"},
+		"paths through a link":  {unpack.Limits{}, manyPaths(), 17580, "a path has 3824 bytes, all paths 67111540"},
 		"a path through a link": {unpack.Limits{}, deepPath(), 41, "a path has 4220 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,6 +209,19 @@ func deepPath() []byte {
 	for i := range 30 {
 		next := fmt.Sprintf("l%d/", i) + strings.Repeat("d", 200)
 		items = append(items, dir(next), link(fmt.Sprintf("l%d", i+1), next))
+	}
+	return newc(items...)
+}
+
+// manyPaths makes short entries with long paths.
+func manyPaths() []byte {
+	items := []item{dir(strings.Repeat("a", 200)), link("l0", strings.Repeat("a", 200))}
+	for i := range 18 {
+		next := fmt.Sprintf("l%d/", i) + strings.Repeat("d", 200)
+		items = append(items, dir(next), link(fmt.Sprintf("l%d", i+1), next))
+	}
+	for i := range 20000 {
+		items = append(items, item{name: fmt.Sprintf("l18/%d", i), mode: 0o100644})
 	}
 	return newc(items...)
 }

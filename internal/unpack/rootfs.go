@@ -45,7 +45,7 @@ type linkKey struct{ ino, major, minor, fileType uint32 }
 
 // maxPathBytes bounds the paths of all files together. Through symbolic links a
 // short entry can name a long path.
-const maxPathBytes = 1 << 28
+const maxPathBytes = 1 << 26
 
 // newRootfs is the file system before the image: what the kernel's built-in
 // archive makes where none was configured (usr/default_cpio_list).

@@ -13,17 +13,28 @@ import (
 	"github.com/antievilmaid/aem/internal/unpack"
 )
 
+// xzTail is what an xz stream has behind its blocks.
+type xzTail struct {
+	blocks           uint64
+	packed, unpacked int // of the one block that is there
+	back             int // difference to the index's size
+	check            byte
+}
+
+func (x xzTail) bytes() []byte {
+	index := binary.AppendUvarint([]byte{0}, x.blocks)
+	index = binary.AppendUvarint(index, uint64(x.packed))
+	index = binary.AppendUvarint(index, uint64(x.unpacked))
+	index = sealed(padded(index, 4))
+	tail := binary.LittleEndian.AppendUint32(nil, uint32(len(index)/4-1+x.back))
+	tail = append(tail, 0, x.check)
+	return bytes.Join([][]byte{index, sealed(tail)[6:], tail, []byte("YZ")}, nil)
+}
+
 // xzFile is an xz stream with one block and no check.
 func xzFile(chunks []byte, dictionary byte, unpacked int) []byte {
-	block := xzBlock(chunks, dictionary)
-	index := []byte{0, 1}
-	index = binary.AppendUvarint(index, uint64(12+len(chunks)))
-	index = binary.AppendUvarint(index, uint64(unpacked))
-	index = sealed(padded(index, 4))
-	tail := binary.LittleEndian.AppendUint32(nil, uint32(len(index)/4-1))
-	tail = append(tail, 0, xzNoCheck)
-	footer := append(sealed(tail)[6:], tail...)
-	return bytes.Join([][]byte{xzHeader(xzNoCheck), block, index, footer, []byte("YZ")}, nil)
+	tail := xzTail{1, 12 + len(chunks), unpacked, 0, xzNoCheck}
+	return join(xzHeader(xzNoCheck), xzBlock(chunks, dictionary), tail.bytes())
 }
 
 // lzma2 packs contents into chunks, with the byte that ends them.
@@ -94,6 +105,7 @@ func TestLZMA2Chunks(t *testing.T) {
 		"undefined":                     {[]byte{3, 0, 0, 'x', 0}, dictionary, nil},
 		"a last bit that is wrong":      {lastFlipped, dictionary, nil},
 		"more bytes than the chunk has": {append([]byte{0xe0, plain[1], plain[2] + 20}, plain[3:]...), dictionary, nil},
+		"a byte too much":               {join([]byte{0xe0, plain[1], plain[2], plain[3], plain[4] + 1}, plain[5:len(plain)-1], []byte{0, 0}), dictionary, nil},
 		"fewer bytes":                   {append([]byte{0xe0, plain[1], plain[2] - 1}, plain[3:]...), dictionary, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,13 +152,17 @@ func TestXZIndex(t *testing.T) {
 	if _, _, used, err := unpack.Decompress(good); err != nil || used != len(good) {
 		t.Errorf("%d bytes were used, %v; want %d", used, err, len(good))
 	}
-	flags := bytes.Clone(good)
-	flags[len(flags)-3] = 1
+	start := join(xzHeader(xzNoCheck), xzBlock(chunks, 0))
 	for name, b := range map[string][]byte{
-		"another size in the index": xzFile(chunks, 0, 101),
-		"other flags at the end":    flags,
-		"another magic at the end":  append(good[:len(good)-1:len(good)-1], 'z'),
-		"a block only in the index": join(good[:12], good[12+len(xzBlock(chunks, 0)):]),
+		"another size in the index":  join(start, xzTail{1, 12 + len(chunks), 101, 0, 0}.bytes()),
+		"another packed size":        join(start, xzTail{1, 12 + len(chunks) + 1, 100, 0, 0}.bytes()),
+		"a block only in the index":  join(xzHeader(xzNoCheck), xzTail{1, 12 + len(chunks), 100, 0, 0}.bytes()),
+		"another number of blocks":   join(start, xzTail{2, 12 + len(chunks), 100, 0, 0}.bytes()),
+		"another size of the index":  join(start, xzTail{1, 12 + len(chunks), 100, 1, 0}.bytes()),
+		"another check at the end":   join(start, xzTail{1, 12 + len(chunks), 100, 0, 1}.bytes()),
+		"another magic at the end":   append(good[:len(good)-1:len(good)-1], 'z'),
+		"another magic at the start": join([]byte("\xfd7zXY"), good[5:]),
+		"an undefined flag":          join([]byte("\xfd7zXZ\x00"), sealed([]byte{1, 0}), good[12:]),
 	} {
 		if _, _, _, err := unpack.Decompress(b); err == nil || !strings.Contains(err.Error(), "the xz stream is damaged") {
 			t.Errorf("%s: error %v; want that the stream is damaged", name, err)
