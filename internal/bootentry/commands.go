@@ -49,7 +49,7 @@ func (c *call) builtin() func() (string, error) {
 	case "[", "test":
 		return c.test
 	case "false":
-		return func() (string, error) { return failure, nil }
+		return func() (string, error) { return untrue, nil }
 	case "set":
 		return c.setCommand
 	case "unset":

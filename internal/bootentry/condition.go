@@ -11,7 +11,7 @@ import (
 func (c *call) test() (string, error) {
 	args := c.args
 	for _, a := range args {
-		if marked(a) {
+		if isUnknown(a) {
 			return c.e.unknown(c.e.why(a)), nil
 		}
 	}
@@ -31,7 +31,7 @@ func (c *call) test() (string, error) {
 	case result:
 		return success, nil
 	}
-	return failure, nil
+	return untrue, nil
 }
 
 type tester struct {
@@ -54,6 +54,9 @@ func (t *tester) parse(depth int) bool {
 		a := t.args
 		if len(a) > 2 {
 			if v, ok := t.three(a[0], a[1], a[2]); ok {
+				if marked(a[0] + a[2]) { // the name of a disk, which is not empty but else not known
+					t.doubt = t.c.e.why(a[0] + a[2])
+				}
 				update(v)
 				t.args = a[3:]
 				continue

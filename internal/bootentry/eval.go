@@ -293,7 +293,7 @@ func (e *evaluator) command(s *state, n *commandNode) (string, error) {
 	if invert {
 		switch {
 		case status == success:
-			status = failure
+			status = untrue
 		case !isUnknown(status):
 			status = success
 		}

@@ -19,10 +19,14 @@ const (
 
 func mark(kind string, n int) string { return "\x00" + kind + strconv.Itoa(n) + "\x00" }
 
-// failure is the status of a command that fails.
-var failure = mark(markFailure, 0)
+// The status of commands. That of one that fails is a number that is not modelled,
+// but for a test, whose number scripts may look at (GRUB_ERR_TEST_FAILURE).
+const (
+	success = "0"
+	untrue  = "1"
+)
 
-const success = "0"
+var failure = mark(markFailure, 0)
 
 func marked(s string) bool { return strings.IndexByte(s, 0) >= 0 }
 
