@@ -15,8 +15,10 @@
 // and their kin, and go as far as symbolic links in the middle of paths, parents
 // that are missing and hard links that are written through. Where an image uses
 // what no kernel or not every kernel reads in the same way, reading ends with an
-// error or the image gets a [Tree.Doubts] entry. What an image holds but does not
-// leave visible is kept as [Tree.Hidden].
+// error or the image gets a [Tree.Doubts] entry. Which compressions a kernel has
+// been built with can't be seen from an image, and it stops at one that it lacks.
+// So what an image holds but does not leave visible is kept as [Tree.Hidden]: an
+// attacker's file does not vanish below the old one.
 //
 // Nothing is trusted: no amount of memory follows from a number in the input
 // alone, and [Limits] bound the output.
@@ -109,7 +111,7 @@ type Error struct {
 	Segment     int    // index in Tree.Segments
 	Offset      int    // of the segment in the image
 	Compression string // as in Segment, or "unknown"
-	Inside      int    // offset in the unpacked archive; equal to Offset plus this in the image if it is plain; -1 if the segment can't be unpacked
+	Inside      int    // offset in the unpacked segment, or -1 if the error is not about an entry
 	Err         error
 }
 
