@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Steps of one target depend on the order in which they stand, so make -j changes nothing.
 .NOTPARALLEL:
-.PHONY: help build deps kernel check test demo fuzz fuzz-short bench install clean
+.PHONY: help build deps kernel check test demo fuzz bench install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -40,10 +40,10 @@ check: ## formatting, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-# The fuzz targets' seeds run here as plain tests. Fuzzing itself is a target of
-# its own: a run that must give the same answer twice can't look for new inputs.
 test: check deps kernel ## all checks and all tests; this is what CI runs
 	go test -timeout 30m ./...
+	cd bench && go vet ./... && go test -timeout 10m ./...
+	@scripts/fuzz 10s
 
 demo: deps kernel build ## a guided tour on an emulated machine; TPM=1.2 for the older family, PLAY=1 to play yourself
 	@go run ./internal/demo $(if $(TPM),-tpm=$(TPM)) $(if $(PLAY),-play)
@@ -51,11 +51,9 @@ demo: deps kernel build ## a guided tour on an emulated machine; TPM=1.2 for the
 fuzz: ## each fuzz target for FUZZTIME (1m)
 	@scripts/fuzz $(FUZZTIME)
 
-fuzz-short: ## each fuzz target for 5 seconds
-	@scripts/fuzz 5s
-
 bench: deps ## the figures of docs/benchmarks.md, and the benchmarks
 	@go run ./internal/figures
+	cd bench && go run ./cmd/ratios
 	go test -run '^$$' -bench . -benchmem ./...
 
 install: build ## programs, manual pages and shell completions into DESTDIR/PREFIX

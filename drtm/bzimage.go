@@ -29,6 +29,9 @@ const (
 // All kernels that can be launched are much younger.
 const oldestProtocol = 0x0206
 
+// oldestEnd is where the header of that version ends: behind cmdline_size.
+const oldestEnd = 0x23c
+
 // loaderField is a part of the setup header that the boot loader writes.
 type loaderField struct{ offset, size int }
 
@@ -72,6 +75,9 @@ func BootParams(kernel []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: its boot protocol %d.%02d is too old", ErrKernel, v>>8, v&0xff)
 	}
 	end := headerMagic + int(kernel[headerJump])
+	if end < oldestEnd {
+		return nil, fmt.Errorf("%w: its setup header claims to end at %#x, before its own fields", ErrKernel, end)
+	}
 	if end > len(kernel) {
 		return nil, fmt.Errorf("%w: it ends inside its setup header", ErrKernel)
 	}

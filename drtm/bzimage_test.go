@@ -82,6 +82,7 @@ func TestFilesThatAreNoKernels(t *testing.T) {
 		"cut in the header": bzImage()[:0x26b],
 		"no boot signature": change(func(b []byte) { b[0x1ff] = 0 }),
 		"no magic number":   change(func(b []byte) { b[0x202] = 'h' }),
+		"a short header":    change(func(b []byte) { b[0x201] = 0 }),
 		"an old protocol":   change(func(b []byte) { b[0x206] = 5 }),
 		"an ELF file":       append([]byte("\x7fELF"), make([]byte, 8192)...),
 	} {
