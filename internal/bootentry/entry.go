@@ -96,5 +96,5 @@ func (l loaded) clone() loaded {
 
 func (l *loaded) differs(m *loaded) bool {
 	return l.kind != m.kind || l.command != m.command || l.kernel != m.kernel || l.slaunch != m.slaunch || l.mode != m.mode ||
-		!slices.Equal(l.skinits, m.skinits)
+		!slices.Equal(l.modules, m.modules) || !slices.Equal(l.initrds, m.initrds) || !slices.Equal(l.skinits, m.skinits)
 }

@@ -87,3 +87,12 @@ func refused(t *testing.T, err error, word string) {
 		t.Errorf("the refusal does not speak of %q: %v", word, err)
 	}
 }
+
+func containsBoth(t *testing.T, s string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(s, p) {
+			t.Errorf("%q does not speak of %q", s, p)
+		}
+	}
+}
