@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"iter"
 	"math/bits"
 	"slices"
@@ -191,13 +192,30 @@ type TaggedDigest struct {
 	Digest Digest
 }
 
-// SumAll hashes data once for each algorithm that is available; the others are left out.
+// SumAll hashes data once for each algorithm that is available; the others are left
+// out. Large data are hashed in all of them at the same time.
 func SumAll(algs []Alg, data ...[]byte) []TaggedDigest {
-	var l []TaggedDigest
+	var known []Alg
 	for _, a := range algs {
 		if a.Available() {
-			l = append(l, TaggedDigest{a, a.Sum(data...)})
+			known = append(known, a)
 		}
+	}
+	size := 0
+	var readers []io.Reader
+	for _, d := range data {
+		size += len(d)
+		readers = append(readers, bytes.NewReader(d))
+	}
+	const large = 1 << 20
+	if size >= large && len(known) > 1 {
+		if l, err := SumReader(known, io.MultiReader(readers...)); err == nil {
+			return l // reading from memory gives no error
+		}
+	}
+	var l []TaggedDigest
+	for _, a := range known {
+		l = append(l, TaggedDigest{a, a.Sum(data...)})
 	}
 	return l
 }

@@ -208,8 +208,10 @@ func (d *difference) initrds(before, after []byte) {
 	if a == nil || b == nil {
 		return
 	}
-	for _, doubt := range b.Doubts {
-		d.Damages = append(d.Damages, "doubtful: "+eventlog.Printable([]byte(doubt)))
+	for _, tree := range []*unpack.Tree{a, b} {
+		for _, doubt := range tree.Doubts {
+			d.Damages = append(d.Damages, "not every kernel reads it alike: "+eventlog.Printable([]byte(doubt)))
+		}
 	}
 	for _, c := range unpack.Diff(a, b) {
 		d.Files = append(d.Files, fileChange{eventlog.Printable([]byte(c.Path)), c.Kind.String(), eventlog.Printable([]byte(c.Detail))})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -98,9 +99,11 @@ func showIMA(in io.Reader, source string, kind artifact.Kind, asJSON bool) error
 		reader = ima.NewTextReader(in)
 	}
 	p := ima.NewReplay(imaAlgs...)
-	encoder := json.NewEncoder(os.Stdout)
+	out := bufio.NewWriterSize(os.Stdout, 64<<10)
+	defer out.Flush()
+	encoder := json.NewEncoder(out)
 	if !asJSON {
-		fmt.Printf("Log: %s (%s)\n\nPCR  FILE'S DIGEST     NAME (hearsay)\n", source, kind)
+		fmt.Fprintf(out, "Log: %s (%s)\n\nPCR  FILE'S DIGEST     NAME (hearsay)\n", source, kind)
 	}
 	var damage error
 	for {
@@ -115,7 +118,7 @@ func showIMA(in io.Reader, source string, kind artifact.Kind, asJSON bool) error
 		if err := p.Add(e); err != nil {
 			return err
 		}
-		if err := showEntry(encoder, e, asJSON); err != nil {
+		if err := showEntry(out, encoder, e, asJSON); err != nil {
 			return err
 		}
 	}
@@ -129,10 +132,10 @@ func showIMA(in io.Reader, source string, kind artifact.Kind, asJSON bool) error
 	if asJSON {
 		return encoder.Encode(s)
 	}
-	return printIMA(&s)
+	return printIMA(out, &s)
 }
 
-func showEntry(encoder *json.Encoder, e *ima.Entry, asJSON bool) error {
+func showEntry(out io.Writer, encoder *json.Encoder, e *ima.Entry, asJSON bool) error {
 	_, _, content := e.FileDigest()
 	name := eventlog.Printable([]byte(e.File()))
 	if asJSON {
@@ -145,7 +148,7 @@ func showEntry(encoder *json.Encoder, e *ima.Entry, asJSON bool) error {
 	case !e.True():
 		note = " (UNTRUE: its digest is not that of its data)"
 	}
-	_, err := fmt.Printf("%-3d  %-16.16s  %s%s\n", e.PCR, content, name, note)
+	_, err := fmt.Fprintf(out, "%-3d  %-16.16s  %s%s\n", e.PCR, content, name, note)
 	return err
 }
 
@@ -161,19 +164,19 @@ func values(p *ima.Replay, banks tpm.Banks) map[string]pcrList {
 	return m
 }
 
-func printIMA(s *imaSummary) error {
-	fmt.Printf("\n%d entries, %d files could not be measured, %d entries are untrue.\n", s.Entries, s.Violations, s.Untrue)
+func printIMA(out io.Writer, s *imaSummary) error {
+	fmt.Fprintf(out, "\n%d entries, %d files could not be measured, %d entries are untrue.\n", s.Entries, s.Violations, s.Untrue)
 	if s.Damage != "" {
-		fmt.Printf("Damaged: %s\n", s.Damage)
+		fmt.Fprintf(out, "Damaged: %s\n", s.Damage)
 	}
 	if s.Aggregate != "" {
-		fmt.Printf("It belongs to the boot with the aggregate %s\n", s.Aggregate)
+		fmt.Fprintf(out, "It belongs to the boot with the aggregate %s\n", s.Aggregate)
 	}
-	fmt.Println("Not compared with a TPM: nothing above is proven. If it is true, then:")
+	fmt.Fprintln(out, "Not compared with a TPM: nothing above is proven. If it is true, then:")
 	for _, a := range imaAlgs {
 		for p := range uint32(tpm.NumPCRs) {
 			if v, ok := s.Replay[a.String()][p]; ok {
-				fmt.Printf("  PCR %-2d %-6s %s\n", p, a, v)
+				fmt.Fprintf(out, "  PCR %-2d %-6s %s\n", p, a, v)
 			}
 		}
 	}

@@ -93,7 +93,7 @@ func run() error {
 	fmt.Printf("| ratio of the medians | %.2f |\n", median(ours)/median(theirs))
 	fmt.Printf("| start-up of the program (`aem --help`) | %s ms |\n", spread(starts))
 	fmt.Printf("| peak memory of `aem unseal` | %s MB |\n", spread(rss))
-	return nil
+	return reading(dir, program)
 }
 
 // timed runs a command and returns its time in milliseconds.
