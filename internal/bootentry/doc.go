@@ -25,11 +25,11 @@
 //
 // u-root has one (pkg/boot/grub, v0.16.0). It works line by line and is made for
 // finding something to boot. It does not expand variables, so `${xen_rm_opts}` goes
-// into the command line as it stands. It runs both sides of every if, loop bodies
-// once and function bodies in place, knows no submenus, takes a title for a number
-// and a number for a title, and ignores what it does not know: slaunch, chainloader,
-// source. Of `initrd a b` it takes the first file. Its command line of a Linux kernel
-// lacks BOOT_IMAGE=, and that of a module begins with the file's name, which GRUB
-// leaves out. It quotes backslashes as Red Hat's GRUB does only, mounts disks, and
-// never says that it is not sure.
+// into the command line as it stands. It takes both sides of an if, of which the
+// second then wins, and the bodies of functions where they stand. It knows no
+// submenus: to it "1" may be an entry inside one. It passes over what it does not
+// know: slaunch, chainloader, source. Of `initrd a b` it takes the first file. Its
+// command line of a Linux kernel lacks BOOT_IMAGE=, that of a module begins with the
+// file's name, which GRUB leaves out, and of '\x20' it makes six backslashes where
+// GRUB makes two. It never says that it is not sure.
 package bootentry

@@ -41,7 +41,8 @@ type Entry struct {
 
 	Submenus []Submenu // in which it lies, from the outermost
 
-	// Err says why nothing can be predicted for this entry; all below is empty then.
+	// Err says why nothing can be predicted for this entry; what it loads is empty then.
+	// A submenu that can't be evaluated is an entry with an Err too.
 	Err error
 	// Maybe says on what it depends whether the menu has this entry at all. Its number
 	// and those of the entries after it may be lower. Empty: the menu has it.

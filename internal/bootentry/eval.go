@@ -265,26 +265,22 @@ func (e *evaluator) command(s *state, n *commandNode) (string, error) {
 		return success, nil
 	}
 	c := &call{e: e, s: s, at: n.at, name: args.list[0], args: args.list[1:], loose: args.loose, wild: args.wild, block: n.block}
-	if c.loose > 0 {
-		c.loose--
-	} else if c.loose == 0 {
-		return "", n.at.refuse("", "the command itself is not known: %s", e.why(c.name))
-	}
 	invert := c.name == "!"
 	if invert {
 		if len(c.args) == 0 {
 			return failure, nil
 		}
-		if c.loose == 0 {
-			return "", n.at.refuse("!", "the command itself is not known: %s", e.why(c.args[0]))
-		}
 		c.name, c.args = c.args[0], c.args[1:]
-		if c.loose > 0 {
-			c.loose--
-		}
+		c.loose--
 	}
-	if marked(c.name) && !strings.Contains(strings.SplitN(c.name, "\x00", 2)[0], "=") {
+	// Of name=value the value may be unknown, of a command no part.
+	if before, _, found := strings.Cut(c.name, "\x00"); found && !strings.Contains(before, "=") {
 		return "", n.at.refuse("", "the command itself is not known: %s", e.why(c.name))
+	}
+	if c.loose > 0 {
+		c.loose--
+	} else if args.loose >= 0 {
+		c.loose = 0
 	}
 	status, err := c.run()
 	if err != nil {

@@ -142,3 +142,21 @@ func TestAFragmentEndsAtAnEmptyLine(t *testing.T) {
 	}
 	same(t, "command line", "BOOT_IMAGE=(hd0,gpt2)/vmlinuz-0-rescue", m.Entries[2].Kernel.Line)
 }
+
+// The order is rpm's, for the name, the version and the release in turn.
+func TestOrderOfVersions(t *testing.T) {
+	for _, test := range []struct{ newer, older string }{
+		{"a-1.10-1", "a-1.9-1"}, {"a-1.0-1", "a-1.0~rc1-1"}, {"a-1.0-2", "a-1.0-1"}, {"b-1-1", "a-2-2"}, {"a-1.1-1", "a-1.a-1"},
+		{"a-1.0.1-1", "a-1.0-1"}, {"a-010-1", "a-9-1"}, {"a-1.0+git-1", "a-1.0-1"}, {"a-1.0.1-1", "a-1.0+git-1"}, {"a-1.b-1", "a-1.a-1"},
+		{"a-2-1", "a"}, {"a-1.0~b-1", "a-1.0~a-1"}, {"a-1.0+b-1", "a-1.0+a-1"},
+	} {
+		m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{boot(map[string]string{"grub2/grub.cfg": "blscfg\n",
+			"loader/entries/" + test.newer + ".conf": "linux /k\n", "loader/entries/" + test.older + ".conf": "linux /k\n"})}})
+		same(t, "first", test.newer, m.Entries[0].ID)
+	}
+	for _, other := range []string{"a-7-01", "a-7-1.", "a.-7-1"} {
+		_, err := bootentry.Read(bootentry.Options{Filesystems: []bootentry.Filesystem{boot(map[string]string{"grub2/grub.cfg": "blscfg\n",
+			"loader/entries/a-7-1.conf": "linux /k\n", "loader/entries/" + other + ".conf": "linux /k\n"})}})
+		refused(t, err, "comes first")
+	}
+}

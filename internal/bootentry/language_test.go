@@ -26,7 +26,7 @@ func TestLanguage(t *testing.T) {
 		{"line break in quotes", ``, "'a\nb'", "a\nb"},
 		{"comment", "set a=x # set a=y\n# set a=z", `$a#b`, `x#b`},
 		{"line with # is dropped even in quotes", "set a='1\n#2\n3'", `"$a"`, "1\n3"},
-		{"carriage returns", "set a=x\r\nset b=y\r\n", `$a$b`, `xy`},
+		{"carriage returns", "set a=x\r\nset b=y\r\n", `"$a$b"`, `xy`},
 		{"status", `false; a=$?; true; b=$?`, `$a$b`, `10`},
 		{"status of an assignment", `false; a=x; b=$?`, `$b`, `0`},
 		{"status of if", `if false; then true; fi; a=$?`, `$a`, `0`},
@@ -46,6 +46,7 @@ func TestLanguage(t *testing.T) {
 		{"all arguments", "function f {\nfor i in \"$@\"; do a=\"$a<$i>\"; done\n}\nf \"p q\" r", `"$a"`, `"<p q><r>"`},
 		{"arguments as one word", "function f {\na=\"$*\"\n}\nf \"p q\" r", `"$a"`, `"p q r"`},
 		{"return", "function f {\nreturn 1\na=1\n}\nif f; then b=1; else b=2; fi", `$a$b`, `2`},
+		{"shift too far", "function f {\nif shift 3; then a=1; else a=2; fi\n}\nf 1 2", `$a`, `2`},
 		{"shift", "function f {\nshift; a=$1\n}\nf 1 2", `$a`, `2`},
 		{"setparams", "function f {\nsetparams x y; a=$2\n}\nf 1 2", `$a`, `y`},
 		{"keyword as an argument", "function f {\na=$1\n}\nf if", `$a`, `if`},
@@ -65,7 +66,7 @@ func TestConditions(t *testing.T) {
 	for test, want := range map[string]bool{
 		`a = a`: true, `a = b`: false, `a == a`: true, `a != b`: true, `a "<" b`: true, `b "<=" a`: false, `b ">" a`: true, `a ">=" a`: true,
 		`2 -eq 02`: true, `10 -gt 9`: true, `10 -lt 9`: false, `-1 -lt 0`: true, `0x10 -eq 16`: true, `x -eq 0`: true, `3 -ge 3`: true, `3 -le 2`: false, `1 -ne 2`: true,
-		`-n ""`: false, `-z ""`: true, `""`: false, `x`: true, `-n x`: true, ``: true,
+		`-n ""`: false, `-z ""`: true, `""`: false, `x`: true, `-n x`: true, ``: true, `!`: true,
 		`! a = b`: true, `! ! a = b`: false, `a = a -a b = c`: false, `a = b -o b = b`: true, `a = b -o b = c`: false,
 		`a = b -a b = b -o c = c`: true, `( a = b ) -o ( c = c )`: true, `( a = b -o c = c ) -a d = e`: false,
 		`-f /k`: true, `-f /none`: false, `-e /dir`: true, `-f /dir`: false, `-d /dir`: true, `-d /dir/`: true, `-d /k`: false,
@@ -101,9 +102,14 @@ menuentry "while" { while [ $a = 1 ]; do true; done }
 menuentry command { $a }
 menuentry later { if [ $a = 1 ]; then boot; fi; multiboot2 /k }
 menuentry module { multiboot2 /k; if hwmatch x; then module2 /m1; fi }
+menuentry number { h $a; multiboot2 /k $g }
+menuentry second { h2 x $a; multiboot2 /k $g }
+menuentry empty { if [ -n "$a" ]; then multiboot2 /k; else multiboot2 /k2; fi }
+menuentry disk { if [ "$root" = hd0,gpt2 ]; then multiboot2 /k; else multiboot2 /k2; fi }
+menuentry status { if cpuid -l; then true; else false; fi; multiboot2 /k $? }
 menuentry bare { if [ $d = 1 ]; then true; fi; multiboot2 /k }
 `
-	m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{small("function f {\ng=$#$1\n}\n" + script)}})
+	m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{small("function f {\ng=$#$1\n}\nfunction h {\ng=$#\n}\nfunction h2 {\ng=$3\n}\n" + script)}})
 	for _, e := range m.Entries {
 		switch e.Title {
 		case "known", "agreed", "bare":
@@ -125,6 +131,8 @@ func TestRefusedText(t *testing.T) {
 		"function without a name": "function 'f' {\ntrue\n}", "dollar": "set a=$", "dollar in quotes": `set a="5 $ x"`,
 		"dollar brace": "set a=${b", "backslash at the end": "set a=\\", "double bracket": "[[ a = b ]]",
 		"word after a block": "menuentry x { true } y", "zero byte": "set a=\x00u0\x00", "else twice": "if true; then true; else true; else true; fi",
+		"loader outside an entry": "multiboot2 /k", "launch outside an entry": "slaunch", "boot outside an entry": "reboot",
+		"option without a value": "menuentry x --class {\ntrue\n}", "option without a file": "load_env -f",
 		"for without do": "for i in 1 2; true; done", "case": "case x in\nesac",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,14 +39,11 @@ func (c *call) loader() func() (string, error) {
 	return nil
 }
 
-// load checks that a loader runs inside an entry, with known words, and finds the
-// file that the first of them names.
+// load checks that a loader runs inside an entry and finds the file that the first
+// of its words names.
 func (c *call) load(args []string) (Module, error) {
 	if !c.s.inEntry {
 		return Module{}, c.refuse("it stands outside a menu entry")
-	}
-	if c.loose >= 0 {
-		return Module{}, c.refuse("its words are not known: %s", c.e.why(c.args[c.loose]))
 	}
 	if len(args) == 0 {
 		return Module{}, c.refuse("it names no file")

@@ -49,6 +49,7 @@ func TestDefaultOfTheDialects(t *testing.T) {
 		{"second", "one", "one"}, // only in the submenu
 		{"Second", "four", "four"},
 		{"First >> one", "one", "one"},
+		{"Second x", "one", "one"},
 		{"99", "one", "one"},
 		{"-1", "one", "one"},
 		{"99999999999999999999", "one", "one"},
@@ -72,15 +73,15 @@ func TestDefaultOfTheDialects(t *testing.T) {
 // Only exported variables are there in a submenu, and functions.
 func TestContextOfASubmenu(t *testing.T) {
 	m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{small(`
-set a=1; set b=2; export b
+set a=1; set b=2; export b; set c=lost; set default=0
 function f {
-	multiboot2 /k "$a" $b $chosen
+	multiboot2 /k "$a" $b $chosen "$c$default"
 }
 menuentry top { f }
 submenu "x>y" { set a=3; menuentry below --id id { f } }
 `)}})
-	same(t, "top", "1 2 top", m.Entries[0].Kernel.Line)
-	same(t, "below", "3 2 x>>y>id", m.Entries[1].Kernel.Line)
+	same(t, "top", "1 2 top lost", m.Entries[0].Kernel.Line)
+	same(t, "below", "3 2 x>>y>id ", m.Entries[1].Kernel.Line)
 }
 
 // What one entry does, the next does not see.
@@ -137,6 +138,29 @@ menuentry last { multiboot2 /k }
 			same(t, "last", "last", m.Entries[m.Default].Title)
 		}
 	}
+}
+
+// Two entries made by one function are two, even where they look the same.
+func TestEntriesOfOneFunctionThatMayBeMissing(t *testing.T) {
+	m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{small(`
+function f {
+	menuentry same --id same $1 { multiboot2 /k $2 }
+}
+if cpuid -l; then f one; fi
+f two
+`)}})
+	if m.DefaultErr == nil {
+		t.Errorf("the default is told: %+v", m.Entries[m.Default])
+	}
+}
+
+func TestASubmenuThatLoads(t *testing.T) {
+	m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{small("submenu x { linux /k; menuentry y { linux /k } }\n")}})
+	if len(m.Entries) != 1 {
+		t.Fatalf("the menu has %d entries", len(m.Entries))
+	}
+	refused(t, m.Entries[0].Err, "loads something itself")
+	same(t, "default", 0, m.Default)
 }
 
 func TestOtherConfigurations(t *testing.T) {
