@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // evaluator holds what all states of one reading share.
@@ -253,58 +252,4 @@ func (e *evaluator) whileStatement(s *state, n *whileNode) (string, error) {
 	}
 	s.loops--
 	return status, nil
-}
-
-// command runs one command line (grub_script_execute_cmdline).
-func (e *evaluator) command(s *state, n *commandNode) (string, error) {
-	args, err := e.expand(s, n.at, n.words)
-	if err != nil {
-		return "", err
-	}
-	if len(args.list) == 0 {
-		return success, nil
-	}
-	c := &call{e: e, s: s, at: n.at, name: args.list[0], args: args.list[1:], loose: args.loose, wild: args.wild, block: n.block}
-	invert := c.name == "!"
-	if invert {
-		if len(c.args) == 0 {
-			return failure, nil
-		}
-		c.name, c.args = c.args[0], c.args[1:]
-		c.loose--
-	}
-	// Of name=value the value may be unknown, of a command no part.
-	if before, _, found := strings.Cut(c.name, "\x00"); found && !strings.Contains(before, "=") {
-		return "", n.at.refuse("", "the command itself is not known: %s", e.why(c.name))
-	}
-	if c.loose > 0 {
-		c.loose--
-	} else if args.loose >= 0 {
-		c.loose = 0
-	}
-	status, err := c.run()
-	if err != nil {
-		return "", err
-	}
-	if invert {
-		switch {
-		case status == success:
-			status = untrue
-		case !isUnknown(status):
-			status = success
-		}
-	}
-	return status, nil
-}
-
-// callFunction runs a function of the script (grub_script_function_call).
-func (c *call) callFunction(f *functionNode) (string, error) {
-	s := c.s
-	loops, outer := s.loops, s.scope
-	s.loops, s.scope = 0, &scope{c.args, c.loose}
-	s.calls++
-	status, err := c.e.list(s, f.body)
-	s.calls--
-	s.returning, s.loops, s.scope = false, loops, outer
-	return status, err
 }

@@ -122,7 +122,10 @@ func (e *evaluator) lookup(s *state, name string, split bool) []string {
 		return out.done()
 	}
 	args, loose := s.scope.args, s.scope.loose
-	notKnown := e.unknown("the number of its words depends on a value that is not known")
+	var notKnown string
+	if loose >= 0 && loose < len(args) {
+		notKnown = e.unknown("how many words there are is not known: " + e.why(args[loose]))
+	}
 	switch name {
 	case "#":
 		if loose >= 0 {
