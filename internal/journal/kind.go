@@ -1,0 +1,33 @@
+package journal
+
+// A Kind is a stable word for what happened, such as "sealed". The set is open: a
+// reader takes any word of small letters, digits and hyphens that begins with a
+// letter and has at most 32 bytes.
+type Kind string
+
+// The kinds that this version writes.
+const (
+	SetUp         Kind = "set-up"
+	Sealed        Kind = "sealed"
+	Approved      Kind = "approved"
+	Opened        Kind = "opened"
+	Refused       Kind = "refused"
+	MediumAdded   Kind = "medium-added"
+	MediumRevoked Kind = "medium-revoked"
+	Uninstalled   Kind = "uninstalled"
+	Torn          Kind = "torn" // written by Append itself: a torn line was set aside
+)
+
+const maxKind = 32
+
+func (k Kind) valid() bool {
+	if k == "" || len(k) > maxKind || k[0] < 'a' || k[0] > 'z' {
+		return false
+	}
+	for _, c := range []byte(k) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
