@@ -49,6 +49,7 @@ const (
 )
 
 func (c *collector) askTPM2(ch tpm.Channel) {
+	// A TPM may end its list with the group of properties that it was asked for.
 	for _, first := range []uint32{propFixed, propVariable} {
 		pairs, err := capability2(ch, capProperties, first, 8)
 		if err != nil {
@@ -59,10 +60,7 @@ func (c *collector) askTPM2(ch tpm.Channel) {
 			c.TPM.Properties = map[Hex]Hex{}
 		}
 		for _, p := range pairs {
-			number, value := binary.BigEndian.Uint32(p), binary.BigEndian.Uint32(p[4:])
-			if number>>8 == first>>8 {
-				c.TPM.Properties[Hex(number)] = Hex(value)
-			}
+			c.TPM.Properties[Hex(binary.BigEndian.Uint32(p))] = Hex(binary.BigEndian.Uint32(p[4:]))
 		}
 	}
 	handles, err := capability2(ch, capHandles, firstNVIndex, 4)

@@ -122,6 +122,13 @@ func TestFaultsOfATXTLaptop(t *testing.T) {
 			doctor.RowSecrets: {doctor.Warning, "no launched system runs", ""},
 			doctor.RowLaunch:  {doctor.Warning, "", ""}, doctor.RowLog: {doctor.NotApplicable, "", ""},
 		}},
+		"a function of SENTER forbidden": {func(e *doctor.Evidence) {
+			notLaunched(bits(e))
+			*e.Firmware.FeatureControl = 0xbf07
+		}, map[string]row{
+			doctor.RowSENTER: {doctor.Bad, "switched SENTER off", ""}, doctor.RowSecrets: {doctor.Warning, "", ""},
+			doctor.RowLaunch: {doctor.Warning, "", ""}, doctor.RowLog: {doctor.NotApplicable, "", ""},
+		}},
 		"feature control unlocked": {func(e *doctor.Evidence) {
 			notLaunched(bits(e))
 			*e.Firmware.FeatureControl = 0xff06
@@ -218,6 +225,9 @@ func TestFaultsOfATXTLaptop(t *testing.T) {
 			doctor.RowDPR: {doctor.Warning, "not locked", ""},
 		}},
 		"a heap outside of the DPR": {func(e *doctor.Evidence) { e.Registers = registers(map[int]uint64{0x330: 0xd8f00041}) }, map[string]row{
+			doctor.RowDPR: {doctor.Bad, "does not lie in it", ""},
+		}},
+		"a heap below the DPR": {func(e *doctor.Evidence) { e.Registers = registers(map[int]uint64{0x300: 0xd8b00000}) }, map[string]row{
 			doctor.RowDPR: {doctor.Bad, "does not lie in it", ""},
 		}},
 		"a DPR elsewhere": {func(e *doctor.Evidence) { e.Registers = registers(map[int]uint64{0x330: 0}) }, map[string]row{
@@ -535,7 +545,7 @@ func TestXenHidesSVMFromDom0(t *testing.T) {
 	e := amdMachine(t)
 	e.CPUInfo = cpuinfo("AuthenticAMD", 22, 48, 1, "AMD GX-412TC SOC", "hypervisor")
 	e.Firmware.VMCR, e.Firmware.IOMMUs, e.Firmware.Tables = nil, []string{}, []string{}
-	e.Xen = &doctor.Xen{Host: true, Capabilities: "178bf3ff:3ed8220b:2fd3fbff:154037ff", Virtual: "pv hvm pv_directio"}
+	e.Xen = &doctor.Xen{Host: true, Capabilities: "178bf3ff:3ed8220b:2fd3fbff:154017ff", Virtual: "pv hvm pv_directio"}
 	compare(t, amdMachine(t), e, map[string]row{
 		doctor.RowSVM: {doctor.Good, "Xen uses SVM", ""}, doctor.RowIOMMU: {doctor.Good, "Xen uses the IOMMU", ""},
 	})
