@@ -564,6 +564,13 @@ func TestABrokenPartAboutXen(t *testing.T) {
 	}
 }
 
+// Who decodes the TXT registers is Intel's, even where the part about the CPU is lost.
+func TestRegistersTellThePlatform(t *testing.T) {
+	e := txtLaptop(t)
+	e.CPUInfo = nil
+	compare(t, txtLaptop(t), e, map[string]row{doctor.RowMachine: {doctor.Unknown, "not among the evidence", ""}})
+}
+
 // Without any evidence every row says so.
 func TestNoEvidence(t *testing.T) {
 	for _, r := range doctor.Examine(&doctor.Evidence{}, today) {
