@@ -1,27 +1,50 @@
 package aem
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/internal/bootentry"
 )
 
-// BootFilesystem is the file system that GRUB reads on this machine, or a folder
-// that stands for it: /boot where that is one of its own, the root file system
-// elsewhere. GRUB looks for it by its UUID, so that is looked up, too.
-func BootFilesystem(dir string) bootentry.Filesystem {
-	if dir != "" {
-		return bootentry.Filesystem{Dir: dir}
+// BootMenu reads GRUB's menu on this machine, or in a folder that stands for the file
+// system that GRUB reads.
+func BootMenu(dir string) (*bootentry.Menu, error) {
+	o := bootentry.Options{Filesystems: []bootentry.Filesystem{{Dir: dir}}, Platform: "pc", CPU: "i386"}
+	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
+		o.Platform, o.CPU = "efi", "x86_64"
 	}
+	if dir == "" {
+		o.Filesystems[0] = bootFilesystem()
+	}
+	menu, err := bootentry.Read(o)
+	if err != nil {
+		return nil, fmt.Errorf("read GRUB's menu: %w", err)
+	}
+	return menu, nil
+}
+
+// bootFilesystem is /boot where that is a file system of its own, and the root file
+// system elsewhere. GRUB looks for it by its UUID, and some configurations put GRUB's
+// name of the disk into the command line, so both are looked up.
+func bootFilesystem() bootentry.Filesystem {
 	f := bootentry.Filesystem{Dir: "/boot"}
-	boot, root := deviceOf("/boot"), deviceOf("/")
-	if boot == root {
+	boot := deviceOf("/boot")
+	if boot == deviceOf("/") {
 		f.Dir = "/"
 	}
 	f.UUID, f.Label = diskName("/dev/disk/by-uuid", boot), diskName("/dev/disk/by-label", boot)
+	if line, err := os.ReadFile("/proc/cmdline"); err == nil {
+		if _, rest, ok := strings.Cut(string(line), "BOOT_IMAGE=("); ok {
+			if name, _, ok := strings.Cut(rest, ")"); ok {
+				f.Devices = []string{name}
+			}
+		}
+	}
 	return f
 }
 

@@ -60,20 +60,10 @@ func decompressed(b []byte) []byte {
 	return out
 }
 
-// BootOf reads the files of a GRUB entry. loaders are the SINIT modules or loader
-// blocks to choose from; the good launch's log, where it is given, tells which one fits
-// this machine.
-func BootOf(e *bootentry.Entry, read func(bootentry.Module) ([]byte, error), good *eventlog.Log) (*drtm.Boot, error) {
-	if e.Err != nil {
-		return nil, fmt.Errorf("the boot entry %q can't be evaluated: %w", e.Title, e.Err)
-	}
+// BootOf reads what GRUB would load for an entry of its menu. Of several loaders, the
+// good launch's log, where it is given, tells which one fits this machine.
+func BootOf(menu *bootentry.Menu, e *bootentry.Entry, good *eventlog.Log) (*drtm.Boot, error) {
 	b := &drtm.Boot{Line: e.Kernel.Line}
-	var err error
-	file := func(m bootentry.Module) []byte {
-		content, e := read(m)
-		err = errors.Join(err, e)
-		return content
-	}
 	switch e.Kind {
 	case bootentry.Linux:
 		b.Kind = drtm.Linux
@@ -82,42 +72,38 @@ func BootOf(e *bootentry.Entry, read func(bootentry.Module) ([]byte, error), goo
 		if strings.HasPrefix(path.Base(e.Kernel.Path), "tboot") {
 			b.Kind = drtm.Tboot
 		}
-	default:
+	}
+	loaded, err := menu.Load(e, 0)
+	if err != nil {
+		return nil, fmt.Errorf("load what the boot entry %q starts: %w", e.Title, err)
+	}
+	if b.Kind == 0 {
 		return nil, fmt.Errorf("the boot entry %q starts another loader, whose files it does not name; give them by hand: %w", e.Title, ErrNotPossible)
 	}
-	b.Image = file(e.Kernel)
-	for _, m := range e.Modules {
-		b.Modules = append(b.Modules, drtm.Module{Content: file(m), Line: m.Line})
+	b.Image, b.Initrd = loaded.Kernel, loaded.Initrd
+	for i, m := range e.Modules {
+		b.Modules = append(b.Modules, drtm.Module{Content: loaded.Modules[i], Line: m.Line})
 	}
-	for i, m := range e.Initrds {
-		b.Initrd = append(b.Initrd, file(m)...)
-		for i < len(e.Initrds)-1 && len(b.Initrd)%4 != 0 {
-			b.Initrd = append(b.Initrd, 0)
-		}
-	}
-	if err == nil {
-		b.Loader, err = chooseLoader(e, file, good)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the files of the boot entry %q: %w", e.Title, err)
+	if b.Loader, err = chooseLoader(loaded.SlaunchModules, good); err != nil {
+		return nil, fmt.Errorf("the boot entry %q: %w", e.Title, err)
 	}
 	return b, nil
 }
 
 // chooseLoader takes the only loader, or the one that the good launch was made with.
-func chooseLoader(e *bootentry.Entry, file func(bootentry.Module) []byte, good *eventlog.Log) ([]byte, error) {
-	switch len(e.SlaunchModules) {
+func chooseLoader(modules [][]byte, good *eventlog.Log) ([]byte, error) {
+	switch len(modules) {
 	case 0:
 		return nil, nil
 	case 1:
-		return file(e.SlaunchModules[0]), nil
+		return modules[0], nil
 	}
-	for _, m := range e.SlaunchModules {
-		if content := file(m); good != nil && drtm.MadeBy(good, content) {
-			return content, nil
+	for _, m := range modules {
+		if good != nil && drtm.MadeBy(good, m) {
+			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("it has %d loader modules, and the good launch was made by none of them: %w", len(e.SlaunchModules), ErrNotPossible)
+	return nil, fmt.Errorf("it has %d loader modules, and the good launch was made by none of them: %w", len(modules), ErrNotPossible)
 }
 
 const predictionFile = "prediction.log"

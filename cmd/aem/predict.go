@@ -14,7 +14,6 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
-	"github.com/antievilmaid/aem/internal/bootentry"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -203,15 +202,15 @@ func (o *predictOptions) next(good *eventlog.Log) (*drtm.Boot, error) {
 }
 
 func (o *predictOptions) fromMenu(name string, good *eventlog.Log) (*drtm.Boot, error) {
-	menu, err := bootentry.Read(bootentry.Options{Filesystems: []bootentry.Filesystem{aem.BootFilesystem(o.boot)}})
+	menu, err := aem.BootMenu(o.boot)
 	if err != nil {
-		return nil, fmt.Errorf("read GRUB's menu: %w", err)
+		return nil, err
 	}
 	e, err := menu.Find(name)
 	if err != nil {
 		return nil, fmt.Errorf("look for the menu entry: %w", err)
 	}
-	return aem.BootOf(e, func(m bootentry.Module) ([]byte, error) { return os.ReadFile(m.File) }, good)
+	return aem.BootOf(menu, e, good)
 }
 
 func (o *predictOptions) simulate(now *drtm.Boot) (*drtm.Forecast, error) {
