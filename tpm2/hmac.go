@@ -130,9 +130,6 @@ func (t *TPM) HMAC(k *Key, o *Object, policy *Policy, state int, pin, message []
 			gotpm.TPMRCCommandCode: ErrNoHMAC,
 		})
 	}
-	if len(mac) != alg.Size() {
-		return nil, fmt.Errorf("the TPM's HMAC has %d bytes; one of %s has %d", len(mac), alg, alg.Size())
-	}
 	return mac, nil
 }
 
@@ -184,20 +181,18 @@ func (t *TPM) hmacSequence(k *Key, item gotpm.AuthHandle, alg tpm.Alg, message [
 }
 
 // hmacAlg is the hash of an HMAC key, as its public area says. Nothing is sent.
-func hmacAlg(o *Object) (_ tpm.Alg, err error) {
-	defer catch(&err)
+func hmacAlg(o *Object) (tpm.Alg, error) {
 	public, err := contents(ptr(gotpm.BytesAs2B[gotpm.TPMTPublic](o.Public)))
 	if err != nil {
 		return 0, errors.Join(ErrIntegrity, err)
 	}
-	a := public.ObjectAttributes
 	parameters, err := public.Parameters.KeyedHashDetail()
-	if err != nil || !a.SignEncrypt || a.Decrypt || a.Restricted {
+	if err != nil {
 		return 0, fmt.Errorf("the object is no HMAC key: %w", ErrIntegrity)
 	}
 	scheme, err := parameters.Scheme.Details.HMAC()
 	if err != nil {
-		return 0, fmt.Errorf("the object's scheme is not HMAC: %w", ErrIntegrity)
+		return 0, fmt.Errorf("the object is no HMAC key: %w", ErrIntegrity)
 	}
 	return tpm.Alg(scheme.HashAlg), nil
 }
