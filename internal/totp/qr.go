@@ -121,9 +121,7 @@ func (q *QR) Draw(d Drawing) ([]byte, error) {
 		}
 		// Three bytes a character at most, in one allocation.
 		out := make([]byte, 0, rows*(3*columns+1))
-		ink := func(x, y int) bool {
-			return y < side && q.Dark(x-quiet, y-quiet) == d.DarkInk
-		}
+		ink := func(x, y int) bool { return q.Dark(x-quiet, y-quiet) == d.DarkInk }
 		for row := range rows {
 			for x := range side {
 				switch {
