@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -156,9 +155,6 @@ func scan(t *testing.T, m image.Image) string {
 	}
 	out, err := exec.Command("zbarimg", "--quiet", "--raw", "-Sdisable", "-Sqrcode.enable", path).Output()
 	if err != nil {
-		if keep := os.Getenv("AEM_KEEP_SCREEN"); keep != "" {
-			testbed.SavePNG(keep, m)
-		}
 		return fmt.Sprintf("zbarimg: %v", err)
 	}
 	return strings.TrimSuffix(string(out), "\n")
