@@ -45,7 +45,7 @@ func (f *fields) text(o object, where, name string) string {
 func (f *fields) number(o object, where, name string) uint32 {
 	n, ok := decimal(string(member[json.Number](f, o, where, name, "a number")))
 	if !ok || n > math.MaxInt32 { // json-c's int
-		f.fail("%s: %q is not a whole number below 2³¹", where, name)
+		f.fail("%s: %q is not a whole number below 2^31", where, name)
 	}
 	return uint32(n)
 }

@@ -1,21 +1,21 @@
 package luks
 
 // finish reads the key material and writes down what counts.
-func (h *Header) finish(metadata object, dev device) error {
+func (h *Header) finish(metadata object, dev device) (*Header, error) {
 	if !isUUID(h.UUID) {
-		return malformed("its UUID is %s", clip(h.UUID))
+		return nil, malformed("its UUID is %s", clip(h.UUID))
 	}
 	for i := range h.KeySlots {
 		s := &h.KeySlots[i]
 		var err error
 		if s.Material, err = dev.sum(s.Area.Offset, stripesLen(s.KeySize)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	off := h.Segments[0].Offset
 	h.Detached = off == 0 || !dev.has(off+1)
 	h.facts = h.collect(metadata)
-	return nil
+	return h, nil
 }
 
 // isUUID accepts what uuid_parse does.

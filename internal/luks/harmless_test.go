@@ -23,6 +23,7 @@ func (v volume) importToken(json string) {
 }
 
 func TestHarmlessWritesAreMeasuredAlike(t *testing.T) {
+	template := twoSlots(t)
 	for name, write := range map[string]func(v volume){
 		"a label that came and went, and with it the sequence id": func(v volume) {
 			before := v.header().Sequence
@@ -67,7 +68,7 @@ func TestHarmlessWritesAreMeasuredAlike(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := twoSlots(t)
+			v := template.clone(t)
 			before := v.header()
 			was := string(v.read())
 			write(v)
@@ -123,6 +124,7 @@ func TestDetachedHeader(t *testing.T) {
 // asked which label it sees.
 func TestCopyThatIsUsedIsTheOneThatCryptsetupUses(t *testing.T) {
 	sequence := func(b []byte, n uint64) { binary.BigEndian.PutUint64(b[16:], n) }
+	template := format(t, "luks2", uuidA)
 	for name, c := range map[string]struct {
 		damage func(first, second []byte) // after which checksums are mended unless
 		torn   bool
@@ -141,7 +143,7 @@ func TestCopyThatIsUsedIsTheOneThatCryptsetupUses(t *testing.T) {
 		"first older by the upper half": {func(a, b []byte) { sequence(a, 1<<32); sequence(b, 2<<32) }, false, luks.Secondary},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := format(t, "luks2", uuidA)
+			v := template.clone(t)
 			b := v.read()
 			copy(b[24:], "first")
 			copy(b[copyLen+24:], "second")

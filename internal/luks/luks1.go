@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"strconv"
+	"strings"
 )
 
 // A LUKS1 header (LUKS1 On-Disk Format Specification 1.2.3, figures 1 and 2): 208 bytes,
@@ -32,6 +33,9 @@ func openLUKS1(dev device) (*Header, error) {
 	u32 := func(at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }
 	b64 := func(from, to int) string { return base64.StdEncoding.EncodeToString(b[from:to]) }
 
+	if strings.Contains(text(b[8:40]), "-") {
+		return nil, malformed("its cipher is %s", clip(text(b[8:40]))) // where it ends would not be measured
+	}
 	cipher := text(b[8:40]) + "-" + text(b[40:72])
 	hash := text(b[72:104])
 	payload, keySize := uint64(u32(104))*sector, int(u32(108))
@@ -91,7 +95,7 @@ func openLUKS1(dev device) (*Header, error) {
 	if err := h.decode(metadata, span{phdrLen, end}); err != nil {
 		return nil, err
 	}
-	return h, h.finish(metadata, dev)
+	return h.finish(metadata, dev)
 }
 
 func number(n uint32) json.Number { return json.Number(strconv.FormatUint(uint64(n), 10)) }

@@ -203,5 +203,5 @@ func (c *luks2Copy) header(dev device) (*Header, error) {
 	if off := h.Segments[0].Offset; off != 0 && off < end {
 		return nil, malformed("the data begin at byte %d, within the header", off)
 	}
-	return h, h.finish(c.metadata, dev)
+	return h.finish(c.metadata, dev)
 }

@@ -211,8 +211,8 @@ func (h *Header) checkReferences(f *fields) {
 			segmentTaken[name] = true
 		}
 	}
-	if len(segmentTaken) != len(segments) {
-		f.fail("a data segment has no digest")
+	if len(segmentTaken) != len(segments) || len(slotTaken) != len(sizes) {
+		f.fail("a data segment or a key slot has no digest")
 	}
 	for _, t := range h.Tokens {
 		for _, name := range t.KeySlots {
