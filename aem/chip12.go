@@ -24,6 +24,14 @@ func (c chip12) Provision(owner []byte) (seal.Backend, []byte, error) {
 	return b, credential.Bytes(), nil
 }
 
+func (c chip12) ProvisionMore(credential []byte) (seal.Backend, []byte, error) {
+	b, more, err := seal.ProvisionMoreTPM12(c.TPM, credential)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, more.Bytes(), nil
+}
+
 func (c chip12) Provisioned() (bool, error) { return seal.ProvisionedTPM12(c.TPM) }
 
 func (c chip12) Guesses() (Guesses, error) {

@@ -24,6 +24,11 @@ func (c chip20) Provision(owner []byte) (seal.Backend, []byte, error) {
 	return b, append([]byte(nil), owner...), nil
 }
 
+// ProvisionMore needs the owner's password, which is the credential.
+func (c chip20) ProvisionMore(credential []byte) (seal.Backend, []byte, error) {
+	return c.Provision(credential)
+}
+
 func (c chip20) Provisioned() (bool, error) { return c.HasCounters() }
 
 func (c chip20) Guesses() (Guesses, error) {

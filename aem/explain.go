@@ -14,11 +14,10 @@ func explain(record *seal.Record, boot *Boot) *Refusal {
 	if boot.Launch.State != drtm.Verified {
 		return explainLaunch(boot)
 	}
-	launch := tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
 	var nearest []Change
 	for i := range record.States {
 		s := &record.States[i]
-		if s.Differing(boot.PCRs)&launch == 0 {
+		if s.Differing(boot.PCRs)&launchPCRs == 0 {
 			// What was launched is approved, and what the initramfs added since is not.
 			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d was extended in this boot", tpm.PCRHost), err: seal.ErrMeasurements}
 		}

@@ -27,14 +27,11 @@ func OpenHome(dir string) Home { return Home{dir} }
 
 // Setup is what init found and made.
 type Setup struct {
-	Format   int         `json:"format"` // 1
+	Format   int         `json:"format"` // 2
 	Family   tpm.Version `json:"tpm_family"`
 	Identity HexBytes    `json:"tpm_identity"` // digest of the endorsement key
-	Anchor   HexBytes    `json:"anchor"`
-	MediumID HexBytes    `json:"medium_id"`
-	Medium   string      `json:"medium"` // folder of the medium's records in the running system
+	Media    []*Medium   `json:"media"`
 	identity [32]byte
-	medium   seal.MediumID
 }
 
 // HexBytes is written in hexadecimal.
@@ -50,10 +47,12 @@ func (h *HexBytes) UnmarshalText(b []byte) (err error) {
 }
 
 const (
-	setupFile      = "setup.json"
-	secretFile     = "secret.aem"     // the secret, sealed to this TPM in any state
-	credentialFile = "credential.aem" // what moves the counter, sealed likewise
-	goodLogFile    = "launch.log"     // of the boot that was last sealed to
+	setupFile    = "setup.json"
+	secretFile   = "secret.aem"   // the secret, sealed to this TPM in any state
+	pinFile      = "pin.aem"      // its PIN, where it has one, sealed likewise
+	approvedFile = "approved.aem" // the approved states, sealed likewise so that nobody changes them
+	goodLogFile  = "launch.log"   // of the boot that was last sealed to
+	formsFile    = "forms.json"   // in which form that launch hashed each file
 )
 
 // ErrNotSetUp says that aem-setup init was not run.
@@ -72,11 +71,15 @@ func (h Home) Setup() (*Setup, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("read the setup in %s: %w", h.dir, err)
 	}
-	if s.Format != 1 || len(s.Identity) != len(s.identity) || len(s.MediumID) != len(s.medium) {
+	if s.Format != 2 || len(s.Identity) != len(s.identity) || len(s.Media) == 0 {
 		return nil, fmt.Errorf("the setup in %s is not one that this program wrote", h.dir)
 	}
+	for _, m := range s.Media {
+		if m == nil || len(m.ID) != len(seal.MediumID{}) {
+			return nil, fmt.Errorf("the setup in %s names a medium that this program did not make", h.dir)
+		}
+	}
 	copy(s.identity[:], s.Identity)
-	copy(s.medium[:], s.MediumID)
 	return &s, nil
 }
 
@@ -126,6 +129,14 @@ func (h Home) fetch(name string, b seal.Backend) ([]byte, error) {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	return content, nil
+}
+
+// forget removes a file of the folder; one that is not there is no error.
+func (h Home) forget(name string) error {
+	if err := os.Remove(filepath.Join(h.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
 }
 
 // has reports whether the folder holds a file.

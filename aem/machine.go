@@ -31,6 +31,9 @@ type Chip interface {
 	// Provision prepares the TPM for a medium. The credential returned is what
 	// moves the counter later; owner is the TPM's owner password.
 	Provision(owner []byte) (b seal.Backend, credential []byte, err error)
+	// ProvisionMore prepares the TPM for a further medium, with the credential of an
+	// earlier one.
+	ProvisionMore(credential []byte) (b seal.Backend, more []byte, err error)
 	// Provisioned reports whether the TPM was ever prepared for a medium.
 	Provisioned() (bool, error)
 	// Guesses reads the TPM's defence against guessing.
@@ -64,6 +67,9 @@ func (g Guesses) String() string {
 
 // The PCRs that a record is sealed to.
 var sealedPCRs = tpm.PCRSet(tpm.PCRHost, tpm.PCRCode, tpm.PCRData)
+
+// launchPCRs are those of them that a launch makes.
+var launchPCRs = tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
 
 // Boot is what the machine shows of itself: its PCRs and its launch.
 type Boot struct {

@@ -1,11 +1,8 @@
 package aem
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"unicode/utf8"
 
 	"github.com/antievilmaid/aem/drtm"
@@ -20,44 +17,34 @@ const MaxText = 4096
 // RecordsFolder is the folder on a medium that holds its records.
 const RecordsFolder = "aem"
 
+// FirstMedium is the name of the medium that Init makes.
+const FirstMedium = "internal"
+
 // Init prepares the TPM and a medium, whose folder in the running system is
 // given. owner is the TPM's owner password, empty where there is none. A machine
 // that is set up already is left alone.
-func (m *Machine) Init(h Home, medium string, owner []byte) (*Setup, error) {
+func (m *Machine) Init(h Home, folder string, owner []byte) (*Setup, error) {
 	if _, err := h.Setup(); err == nil {
 		return nil, fmt.Errorf("this machine is set up already, in %s", h.dir)
 	} else if !errors.Is(err, ErrNotSetUp) {
 		return nil, err
-	}
-	records := filepath.Join(medium, RecordsFolder)
-	if err := os.MkdirAll(records, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder for records on the medium: %w", err)
 	}
 	b, credential, err := m.Chip.Provision(owner)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the TPM: %w", err)
 	}
 	defer clear(credential)
-	s := &Setup{Format: 1, Family: b.Version(), Anchor: b.Anchor(), Medium: records}
+	s := &Setup{Format: 2, Family: b.Version()}
 	if s.identity, err = b.Identity(); err != nil {
 		return nil, err
 	}
-	rand.Read(s.medium[:])
-	s.Identity, s.MediumID = s.identity[:], s.medium[:]
-	if len(credential) > 0 {
-		if err := h.keep(credentialFile, seal.KindCredential, b, credential); err != nil {
-			return nil, err
-		}
+	s.Identity = s.identity[:]
+	medium, err := m.enrol(h, FirstMedium, folder, "", b, credential)
+	if err != nil {
+		return nil, err
 	}
+	s.Media = []*Medium{medium}
 	return s, h.saveSetup(s)
-}
-
-// backend opens the TPM's part for this machine's medium.
-func (m *Machine) backend(s *Setup) (seal.Backend, error) {
-	if s.Family != m.Chip.Version() {
-		return nil, fmt.Errorf("%w: it was set up with a %s and has a %s", seal.ErrOtherFamily, s.Family, m.Chip.Version())
-	}
-	return m.Chip.Backend(s.Anchor)
 }
 
 // SetText keeps a sentence to be sealed, sealed to this TPM alone until then.
@@ -74,7 +61,7 @@ func (m *Machine) SetText(h Home, text []byte) error {
 	if err != nil {
 		return err
 	}
-	b, err := m.backend(s)
+	b, err := m.backend(s, s.anchor())
 	if err != nil {
 		return err
 	}
@@ -136,48 +123,4 @@ func (b *Boot) state(log *eventlog.Log, label string) (*seal.State, error) {
 		s.Values = append(s.Values, bank)
 	}
 	return s, nil
-}
-
-// Seal seals the kept secret to boot states and commits the record to the medium.
-// It returns the record's generation.
-func (m *Machine) Seal(h Home, states []seal.State, pin []byte) (uint64, error) {
-	s, err := h.Setup()
-	if err != nil {
-		return 0, err
-	}
-	b, err := m.backend(s)
-	if err != nil {
-		return 0, err
-	}
-	if !h.has(secretFile) {
-		return 0, ErrNoSecret
-	}
-	secret, err := h.fetch(secretFile, b)
-	if err != nil {
-		return 0, err
-	}
-	defer clear(secret)
-	var credential []byte
-	if h.has(credentialFile) {
-		if credential, err = h.fetch(credentialFile, b); err != nil {
-			return 0, err
-		}
-		defer clear(credential)
-	}
-	now, err := b.Generation()
-	if err != nil {
-		return 0, err
-	}
-	actual, err := m.Chip.ReadPCRs(sealedPCRs)
-	if err != nil {
-		return 0, err
-	}
-	r := &seal.Record{
-		Kind: seal.KindText, PIN: len(pin) > 0, Generation: now + 1,
-		Medium: s.medium, TPM: s.identity, States: states,
-	}
-	if err := seal.Seal(b, r, secret, pin); err != nil {
-		return 0, err
-	}
-	return r.Generation, seal.Commit(s.Medium, b, r, actual, credential, nil)
 }

@@ -53,8 +53,8 @@ func (m *Machine) Status(h Home) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	st.SetUp, st.Medium, st.Identity = true, s.Medium, Words(s.identity)
-	records, err := seal.Read(os.DirFS(s.Medium))
+	st.SetUp, st.Medium, st.Identity = true, s.Media[0].Records, Words(s.identity)
+	records, err := seal.Read(os.DirFS(s.Media[0].Records))
 	if err != nil && !errors.Is(err, seal.ErrNoRecord) {
 		return nil, err
 	}

@@ -25,6 +25,9 @@ type Thing struct {
 	// Known says that the contents of the good launch are at hand. Otherwise the
 	// first form is taken, and the step is marked as assumed.
 	Known bool
+	// Learned is the form that an earlier launch was seen to hash the thing in. It is
+	// taken where the file that booted is gone, or was replaced since.
+	Learned *string
 	// Optional things are not measured by every launch of their kind.
 	Optional bool
 	// Unchanged says that what is measured stays as it was, also where nobody can
@@ -95,6 +98,37 @@ type Forecast struct {
 	Steps []Step // of the events that are extended
 }
 
+// Forms are the forms in which the good launch hashed each thing, as far as its
+// digests show it: by role and place, for [Learn].
+func (f *Forecast) Forms() map[string]string {
+	forms := map[string]string{}
+	count := map[Role]int{}
+	for _, s := range f.Steps {
+		if s.Thing == "" {
+			continue
+		}
+		if s.How == Recomputed {
+			forms[formKey(s.Role, count[s.Role])] = s.Form
+		}
+		count[s.Role]++
+	}
+	return forms
+}
+
+func formKey(r Role, n int) string { return fmt.Sprintf("%s %d", r, n) }
+
+// Learn tells things in which form an earlier launch hashed them.
+func Learn(things []Thing, forms map[string]string) {
+	count := map[Role]int{}
+	for i := range things {
+		t := &things[i]
+		if form, ok := forms[formKey(t.Role, count[t.Role])]; ok {
+			t.Learned = &form
+		}
+		count[t.Role]++
+	}
+}
+
 // PCRs are the values after the launch.
 func (f *Forecast) PCRs() tpm.Banks { return Replay(f.Log) }
 
@@ -134,7 +168,7 @@ func Next(good *eventlog.Log, things []Thing) (*Forecast, error) {
 				used[n] = true
 				t := &things[n]
 				s.Thing, s.Form, s.How = t.Name, form.Name, Recomputed
-				if !t.Known {
+				if !t.Known && t.Learned == nil {
 					s.How = Assumed
 				}
 				changed, err := rehash(e, form)
@@ -181,7 +215,18 @@ func explainEvent(e *eventlog.Event, role Role, things []Thing, used []bool) (in
 		}
 	}
 	for n := range things {
-		if t := &things[n]; !used[n] && !t.Known && t.Role == role && len(t.Forms) > 0 {
+		t := &things[n]
+		if used[n] || t.Role != role {
+			continue
+		}
+		if t.Learned != nil {
+			for k := range t.Forms {
+				if t.Forms[k].Name == *t.Learned {
+					return n, &t.Forms[k]
+				}
+			}
+		}
+		if !t.Known && len(t.Forms) > 0 {
 			return n, &t.Forms[0]
 		}
 	}

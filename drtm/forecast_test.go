@@ -336,3 +336,45 @@ func TestTargetsThatNobodyKnows(t *testing.T) {
 		t.Errorf("tboot by SKINIT: %v", err)
 	}
 }
+
+// An update replaces a file in its place, and what booted is gone. What an earlier
+// launch taught is enough then.
+func TestWhatWasLearnedServesWhereTheFilesAreGone(t *testing.T) {
+	targets(t, func(t *testing.T, k drtm.Kind, p drtm.Platform, v tpm.Version, algs []tpm.Alg) {
+		old := boot(k, p)
+		good := logOf(t, old, p, v, algs)
+		same, err := drtm.Things(old, old, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := drtm.Next(good, same)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forms := f.Forms()
+		after := boot(k, p)
+		after.Image[len(after.Image)-1] ^= 1
+		if k == drtm.Linux {
+			after.Initrd = []byte("newer")
+		} else {
+			after.Modules[1].Content = []byte("newer       ") // of the same size
+		}
+		// All that is on the disk now is the new files.
+		things, err := drtm.Things(after, after, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := drtm.Next(good, things); !errors.Is(err, drtm.ErrUnexplained) {
+			t.Errorf("with nothing learned: %v", err)
+		}
+		drtm.Learn(things, forms)
+		f, err = drtm.Next(good, things)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := logOf(t, after, p, v, algs)
+		if diff := cmp.Diff(values(drtm.Replay(want)), values(f.PCRs())); diff != "" {
+			t.Errorf("(-launch +predicted)\n%s", diff)
+		}
+	})
+}

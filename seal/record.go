@@ -15,6 +15,7 @@ type Kind uint8
 const (
 	KindText       Kind = 1 // a sentence that the owner recognises, in UTF-8
 	KindCredential Kind = 2 // what the TPM demands for moving the counter
+	KindApproved   Kind = 3 // the approved states, kept on the machine
 )
 
 // MediumID names one medium; it is random.
@@ -114,7 +115,7 @@ func parseBody(r *reader) (*Record, error) {
 	if rec.Version != tpm.V12 && rec.Version != tpm.V20 {
 		return nil, fmt.Errorf("it names an %s", rec.Version)
 	}
-	if rec.Kind = Kind(r.u8()); rec.Kind != KindText && rec.Kind != KindCredential {
+	if rec.Kind = Kind(r.u8()); rec.Kind < KindText || rec.Kind > KindApproved {
 		return nil, fmt.Errorf("it holds a secret of unknown kind %d", rec.Kind)
 	}
 	flags := r.u8()

@@ -26,6 +26,9 @@ type Backend interface {
 	// Advance moves the counter from one generation to the next, and refuses where
 	// it does not stand at from. credential is what the family demands for it.
 	Advance(from uint64, credential []byte) error
+	// Remove takes the counter out of the TPM, and with it every record that was
+	// sealed to it. The storage key stays: others may use it.
+	Remove(credential []byte) error
 	// Seal seals a key so that it opens as the record says.
 	Seal(key []byte, r *Record, pin []byte) (sealed []byte, err error)
 	// Unseal opens the record's sealed key in one of its states (-1 where it has none).

@@ -136,3 +136,36 @@ func (s *State) read(r *reader) {
 		s.Measured = append(s.Measured, m)
 	}
 }
+
+// EncodeStates writes boot states as a record has them, to be kept.
+func EncodeStates(states []State) []byte {
+	w := &writer{}
+	w.u8(uint8(len(states)))
+	for i := range states {
+		states[i].write(w)
+	}
+	return w.b
+}
+
+// DecodeStates is the inverse of EncodeStates. The error wraps [ErrDamaged].
+func DecodeStates(b []byte) ([]State, error) {
+	r := &reader{b: b}
+	n := int(r.u8())
+	if n == 0 || n > MaxStates {
+		return nil, fmt.Errorf("%w: %d boot states", ErrDamaged, n)
+	}
+	var states []State
+	for range n {
+		var s State
+		if s.read(r); r.err == nil {
+			if err := s.check(); err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+		}
+		states = append(states, s)
+	}
+	if err := r.end(); err != nil {
+		return nil, fmt.Errorf("%w: the boot states: %w", ErrDamaged, err)
+	}
+	return states, nil
+}

@@ -53,25 +53,41 @@ func parseCredential12(b []byte) (c Credential12, err error) {
 // one: with the password given, or with a random one where it is empty. A TPM
 // that has an owner needs its password.
 func ProvisionTPM12(chip *tpm12.TPM, owner []byte) (*TPM12, *Credential12, error) {
-	c := &Credential12{}
-	rand.Read(c.Area[:])
 	owned, err := chip.Owned()
 	if err != nil {
 		return nil, nil, err
 	}
+	var auth tpm12.Auth
 	switch {
 	case len(owner) > 0:
-		c.Owner = tpm12.PasswordAuth(owner)
+		auth = tpm12.PasswordAuth(owner)
 	case owned:
 		return nil, nil, fmt.Errorf("%w: this TPM has an owner", ErrCredential)
 	default:
-		rand.Read(c.Owner[:])
+		rand.Read(auth[:])
 	}
 	if !owned {
-		if err := chip.TakeOwnership(c.Owner, tpm12.WellKnown); err != nil {
+		if err := chip.TakeOwnership(auth, tpm12.WellKnown); err != nil {
 			return nil, nil, fmt.Errorf("take the TPM into ownership: %w", err)
 		}
 	}
+	return defineTPM12(chip, auth)
+}
+
+// ProvisionMoreTPM12 prepares a TPM for a further medium, with the credential of one
+// that it was prepared for before.
+func ProvisionMoreTPM12(chip *tpm12.TPM, credential []byte) (*TPM12, *Credential12, error) {
+	c, err := parseCredential12(credential)
+	if err != nil {
+		return nil, nil, err
+	}
+	return defineTPM12(chip, c.Owner)
+}
+
+// defineTPM12 makes a counter in an NV area of its own.
+func defineTPM12(chip *tpm12.TPM, owner tpm12.Auth) (*TPM12, *Credential12, error) {
+	c := &Credential12{Owner: owner}
+	rand.Read(c.Area[:])
 	t := &TPM12{chip: chip}
 	key, err := chip.OwnerReadEK(c.Owner)
 	if err != nil {

@@ -1,0 +1,248 @@
+package aem
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/internal/bootentry"
+	"github.com/antievilmaid/aem/seal"
+)
+
+// Approval is what the next boot will be, and how it differs from what is approved.
+type Approval struct {
+	// Next is the state that the next boot leads to.
+	Next seal.State
+	// Known says that it is approved already: there is nothing to do.
+	Known bool
+	// Changes are the differences from the approved state that it differs least from.
+	Changes []Change
+	// Files are the paths of what will boot, as far as the boot entry names them.
+	Files []string
+	// Assumed says that nothing confirms in which form this machine hashes the files.
+	Assumed bool
+	kept    []seal.State
+}
+
+// PlanApproval computes what the next boot will measure. entry is GRUB's menu entry,
+// and folder the one that GRUB reads, empty for this machine's. files, where it is not
+// nil, are given in place of an entry.
+func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (*Approval, error) {
+	approved, err := m.Approved(h)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := m.Boot()
+	if err != nil {
+		return nil, err
+	}
+	good, err := m.goodLaunch(h, boot, approved)
+	if err != nil {
+		return nil, err
+	}
+	a := &Approval{}
+	after := files
+	if files == nil {
+		menu, err := BootMenu(folder)
+		if err != nil {
+			return nil, err
+		}
+		e, err := menu.Find(entry)
+		if err != nil {
+			return nil, fmt.Errorf("look for the boot entry: %w", err)
+		}
+		if after, err = BootOf(menu, e, good.Log); err != nil {
+			return nil, err
+		}
+		a.Files = entryFiles(e)
+		a.Next.Label = e.Title
+	}
+	f, err := h.forecast(good, after)
+	if err != nil {
+		return nil, err
+	}
+	label := a.Next.Label
+	if label == "" {
+		label = "the next boot"
+	}
+	next, err := boot.state(f.Log, label)
+	if err != nil {
+		return nil, err
+	}
+	a.Next = *next
+	for _, s := range f.Steps {
+		a.Assumed = a.Assumed || s.How == drtm.Assumed
+	}
+	for i := range approved {
+		s := &approved[i]
+		if sameState(s, next) {
+			a.Known = true
+		}
+		if changes := compare(s, f.Log); i == 0 || len(changes) < len(a.Changes) {
+			a.Changes = changes
+		}
+	}
+	a.kept = keep(approved, boot)
+	return a, nil
+}
+
+// goodLaunch is the launch that the next one is computed from: this boot's, if it is
+// an approved one, and else the one that was last sealed to. What runs now unapproved
+// may lie about what it measures next.
+func (m *Machine) goodLaunch(h Home, boot *Boot, approved []seal.State) (*LaunchLog, error) {
+	if boot.Launch.State == drtm.Verified {
+		for i := range approved {
+			if approved[i].Differing(boot.PCRs)&launchPCRs == 0 {
+				return boot.Log, nil
+			}
+		}
+	}
+	return h.GoodLog()
+}
+
+// keep chooses the approved states that stay beside a new one: the one that this boot
+// is in, so that the machine still proves itself if the new one does not boot; else
+// the newest.
+func keep(approved []seal.State, boot *Boot) []seal.State {
+	for i := range approved {
+		if approved[i].Differing(boot.PCRs)&launchPCRs == 0 {
+			return approved[i : i+1]
+		}
+	}
+	return approved[:1]
+}
+
+// Approve seals to the next boot and to the state that stays beside it.
+func (m *Machine) Approve(h Home, a *Approval) ([]Sealed, error) {
+	if a.Known {
+		return nil, nil
+	}
+	return m.Reseal(h, append([]seal.State{a.Next}, a.kept...))
+}
+
+// Drop approves a state no more, by its label.
+func (m *Machine) Drop(h Home, label string) ([]Sealed, error) {
+	approved, err := m.Approved(h)
+	if err != nil {
+		return nil, err
+	}
+	var left []seal.State
+	for _, s := range approved {
+		if s.Label != label {
+			left = append(left, s)
+		}
+	}
+	switch len(left) {
+	case len(approved):
+		return nil, fmt.Errorf("no approved state is called %q", label)
+	case 0:
+		return nil, fmt.Errorf("%q is the only approved state; approve another one first", label)
+	}
+	return m.Reseal(h, left)
+}
+
+// forecast computes a launch with what is known of the forms in which this machine
+// hashes its files.
+func (h Home) forecast(good *LaunchLog, after *drtm.Boot) (*drtm.Forecast, error) {
+	forms, err := h.forms()
+	if err != nil {
+		return nil, err
+	}
+	// What lies on the disk now may be what booted, or its successor; the digests tell.
+	before := after
+	if len(forms) == 0 {
+		before = nil
+	}
+	things, err := drtm.Things(before, after, decompressed)
+	if err != nil {
+		return nil, err
+	}
+	drtm.Learn(things, forms)
+	f, err := drtm.Next(good.Log, things)
+	if errors.Is(err, drtm.ErrUnexplained) {
+		return nil, fmt.Errorf("%w: %w", err, ErrNotPossible)
+	}
+	return f, err
+}
+
+// LearnForms remembers in which form the present launch hashed each file, if the files
+// that booted are still on the disk. It is not an error if they are not: a later
+// approval then says that it assumes.
+func (h Home) LearnForms(boot *Boot, folder string) error {
+	menu, err := BootMenu(folder)
+	if err != nil {
+		return nil
+	}
+	for i := range menu.Entries {
+		e := &menu.Entries[i]
+		files, err := BootOf(menu, e, boot.Log.Log)
+		if err != nil {
+			continue
+		}
+		f, err := Predict(boot.Log, files, files)
+		if err != nil {
+			continue
+		}
+		b, err := json.Marshal(f.Forms())
+		if err != nil {
+			return err
+		}
+		return h.write(formsFile, b)
+	}
+	return nil
+}
+
+func (h Home) forms() (map[string]string, error) {
+	if !h.has(formsFile) {
+		return nil, nil
+	}
+	b, err := os.ReadFile(filepath.Join(h.dir, formsFile))
+	if err != nil {
+		return nil, fmt.Errorf("read what was learned of this machine's launches: %w", err)
+	}
+	var forms map[string]string
+	if err := json.Unmarshal(b, &forms); err != nil {
+		return nil, fmt.Errorf("read what was learned of this machine's launches: %w", err)
+	}
+	return forms, nil
+}
+
+// entryFiles are the files of a boot entry on this machine.
+func entryFiles(e *bootentry.Entry) []string {
+	var list []string
+	for _, m := range append(append([]bootentry.Module{e.Kernel}, e.Modules...), e.Initrds...) {
+		if m.File != "" && strings.HasPrefix(m.File, "/") {
+			list = append(list, m.File)
+		}
+	}
+	return list
+}
+
+// Uninstall leaves the machine as it was: every counter is given back to the TPM, the
+// records are removed where they are at hand, and the home folder is. The storage
+// key stays where it was there before.
+func (m *Machine) Uninstall(h Home) error {
+	s, err := h.Setup()
+	if err != nil {
+		return err
+	}
+	for i := len(s.Media) - 1; i >= 0; i-- {
+		if err := m.giveBack(h, s, s.Media[i]); err != nil {
+			return err
+		}
+		s.Media = s.Media[:i]
+		if i > 0 {
+			if err := h.saveSetup(s); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.RemoveAll(h.dir); err != nil {
+		return fmt.Errorf("remove the set-up: %w", err)
+	}
+	return nil
+}

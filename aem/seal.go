@@ -1,0 +1,218 @@
+package aem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/antievilmaid/aem/seal"
+)
+
+// Sealed is what a sealing did to one medium.
+type Sealed struct {
+	Medium     string `json:"medium"`
+	Generation uint64 `json:"generation,omitempty"`
+	// Away says that the medium was not at hand: it opens what it opened before.
+	Away bool `json:"away,omitempty"`
+}
+
+// ErrNothingApproved says that the secret was not sealed to any state yet.
+var ErrNothingApproved = errors.New("no boot was approved yet; run aem-setup seal")
+
+// Seal seals the kept secret to boot states, on every medium that is at hand, and
+// commits the records. pin is empty for a secret without one. What was approved
+// before is approved no more, but for media that are away: those are to be synced,
+// or revoked.
+func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error) {
+	s, err := h.Setup()
+	if err != nil {
+		return nil, err
+	}
+	if !h.has(secretFile) {
+		return nil, ErrNoSecret
+	}
+	b, err := m.backend(s, s.anchor())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.keepPIN(h, b, pin); err != nil {
+		return nil, err
+	}
+	// First what is approved, then the records: a power cut in between leaves media that
+	// are behind, which is seen, and not states that nobody remembers.
+	if err := m.keepApproved(h, b, states); err != nil {
+		return nil, err
+	}
+	return m.sealAll(h, s, states)
+}
+
+// Reseal seals to other states with the PIN that the secret has.
+func (m *Machine) Reseal(h Home, states []seal.State) ([]Sealed, error) {
+	s, err := h.Setup()
+	if err != nil {
+		return nil, err
+	}
+	b, err := m.backend(s, s.anchor())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.keepApproved(h, b, states); err != nil {
+		return nil, err
+	}
+	return m.sealAll(h, s, states)
+}
+
+// Sync seals what is approved to the media that are at hand and behind.
+func (m *Machine) Sync(h Home) ([]Sealed, error) {
+	s, err := h.Setup()
+	if err != nil {
+		return nil, err
+	}
+	states, err := m.Approved(h)
+	if err != nil {
+		return nil, err
+	}
+	list, err := m.MediaStatus(h)
+	if err != nil {
+		return nil, err
+	}
+	var done []Sealed
+	for i, st := range list {
+		medium := s.Media[i]
+		switch {
+		case medium.Revoked || st.Present && st.Generation > 0 && !st.Behind:
+			continue
+		case !st.Present:
+			done = append(done, Sealed{Medium: medium.Name, Away: true})
+			continue
+		}
+		generation, err := m.sealTo(h, s, medium, states)
+		if err != nil {
+			return done, fmt.Errorf("seal to the medium %q: %w", medium.Name, err)
+		}
+		done = append(done, Sealed{Medium: medium.Name, Generation: generation})
+	}
+	return done, nil
+}
+
+func (m *Machine) sealAll(h Home, s *Setup, states []seal.State) ([]Sealed, error) {
+	var done []Sealed
+	sealed := 0
+	for _, medium := range s.active() {
+		if _, err := os.Stat(medium.Records); err != nil {
+			done = append(done, Sealed{Medium: medium.Name, Away: true})
+			continue
+		}
+		generation, err := m.sealTo(h, s, medium, states)
+		if err != nil {
+			return done, fmt.Errorf("seal to the medium %q: %w", medium.Name, err)
+		}
+		sealed++
+		done = append(done, Sealed{Medium: medium.Name, Generation: generation})
+	}
+	if sealed == 0 {
+		return done, fmt.Errorf("%w: none of the %d media is", ErrMediumAway, len(s.active()))
+	}
+	return done, nil
+}
+
+// sealTo makes the next record of one medium, and the one that opens.
+func (m *Machine) sealTo(h Home, s *Setup, medium *Medium, states []seal.State) (uint64, error) {
+	b, err := m.backend(s, medium.Anchor)
+	if err != nil {
+		return 0, err
+	}
+	keeper, err := m.backend(s, s.anchor())
+	if err != nil {
+		return 0, err
+	}
+	secret, err := h.fetch(secretFile, keeper)
+	if err != nil {
+		return 0, err
+	}
+	defer clear(secret)
+	var pin []byte
+	if h.has(pinFile) {
+		if pin, err = h.fetch(pinFile, keeper); err != nil {
+			return 0, err
+		}
+		defer clear(pin)
+	}
+	credential, err := m.credential(h, medium, b)
+	if err != nil {
+		return 0, err
+	}
+	defer clear(credential)
+	now, err := b.Generation()
+	if err != nil {
+		return 0, err
+	}
+	actual, err := m.Chip.ReadPCRs(sealedPCRs)
+	if err != nil {
+		return 0, err
+	}
+	r := &seal.Record{
+		Kind: seal.KindText, PIN: len(pin) > 0, Generation: now + 1,
+		Medium: medium.id(), TPM: s.identity, States: states,
+	}
+	if err := seal.Seal(b, r, secret, pin); err != nil {
+		return 0, err
+	}
+	return r.Generation, seal.Commit(medium.Records, b, r, actual, credential, nil)
+}
+
+// keepPIN keeps the PIN for later sealings, sealed to this TPM as the secret is, or
+// forgets the one that was.
+func (m *Machine) keepPIN(h Home, b seal.Backend, pin []byte) error {
+	if len(pin) == 0 {
+		return h.forget(pinFile)
+	}
+	return h.keep(pinFile, seal.KindCredential, b, pin)
+}
+
+// keepApproved keeps the approved states, sealed to this TPM so that nobody can
+// change them unnoticed on the disk.
+func (m *Machine) keepApproved(h Home, b seal.Backend, states []seal.State) error {
+	if len(states) == 0 || len(states) > seal.MaxStates {
+		return fmt.Errorf("%d boot states can't be approved at a time; at least one, and at most %d", len(states), seal.MaxStates)
+	}
+	return h.keep(approvedFile, seal.KindApproved, b, seal.EncodeStates(states))
+}
+
+// Approved are the boot states that the secret opens in.
+func (m *Machine) Approved(h Home) ([]seal.State, error) {
+	s, err := h.Setup()
+	if err != nil {
+		return nil, err
+	}
+	if !h.has(approvedFile) {
+		return nil, ErrNothingApproved
+	}
+	b, err := m.backend(s, s.anchor())
+	if err != nil {
+		return nil, err
+	}
+	raw, err := h.fetch(approvedFile, b)
+	if err != nil {
+		return nil, err
+	}
+	return seal.DecodeStates(raw)
+}
+
+// sameStates compares what two lists of states demand.
+func sameStates(a, b []seal.State) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !sameState(&a[i], &b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameState reports whether two states demand the same values of the same PCRs.
+func sameState(a, b *seal.State) bool {
+	return a.PCRs == b.PCRs && len(a.Values) == len(b.Values) && a.Match(b.Values)
+}
