@@ -8,6 +8,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
 )
 
 func initCommand(s *setup) *cobra.Command {
@@ -45,6 +46,7 @@ TPM; give --owner-password to choose it. A TPM with an owner needs its password.
 			if err != nil {
 				return err
 			}
+			s.note(journal.SetUp, 0, nil, "set up with the %s", made.Family)
 			return s.report(made, fmt.Sprintf("Ready. This machine's TPM in words: %s.\nNext: aem-setup secret set text", aem.Words([32]byte(made.Identity))))
 		},
 	}

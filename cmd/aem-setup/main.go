@@ -32,6 +32,8 @@ func newCommand() *cobra.Command {
   aem-setup secret set text           type the sentence that you will recognise
   aem-setup seal                      seal it to what this boot, or the next, measures
   aem-setup status                    what would open now, and why not
+  aem-setup approve                   after an update, before the restart
+  aem-setup media add NAME FOLDER     a stick that carries the secret, too
 
 From the next boot on, aem unseal shows the sentence before anything asks for a
 passphrase, and only if the machine is as it was sealed.`,
@@ -41,7 +43,8 @@ passphrase, and only if the machine is as it was sealed.`,
 	f.StringVar(&s.where.Log, "log", "", "a file to read in place of this machine's launch log")
 	f.StringVar(&s.home, "home", aem.DefaultHome, "folder that remembers the set-up")
 	f.BoolVar(&s.json, "json", false, "print reports as JSON")
-	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), statusCommand(s))
+	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s),
+		statusCommand(s), journalCommand(s), uninstallCommand(s))
 	return cmd
 }
 

@@ -10,13 +10,14 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/seal"
 )
 
 // sealOptions are the flags of aem-setup seal.
 type sealOptions struct {
 	kernel, initrd, cmdline string
-	label                   string
+	label, boot             string
 	present, pin            bool
 }
 
@@ -39,6 +40,7 @@ computed before it takes place; --and-present adds this boot.`,
 	f.StringVar(&o.initrd, "initrd", "", "initramfs of the next boot")
 	f.StringVar(&o.cmdline, "cmdline", "", "kernel command line of the next boot (default: this boot's)")
 	f.StringVar(&o.label, "label", "", "what to call the state")
+	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads (default: this machine's)")
 	f.BoolVar(&o.present, "and-present", false, "approve this boot, too")
 	f.BoolVar(&o.pin, "pin", false, "ask for a PIN before the secret is shown")
 	return cmd
@@ -68,7 +70,7 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 		}
 		defer clear(pin)
 	}
-	generation, err := m.Seal(home, states, pin)
+	sealed, err := m.Seal(home, states, pin)
 	if err != nil {
 		return err
 	}
@@ -77,12 +79,17 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 		if err := home.KeepLog(boot.Log); err != nil {
 			return err
 		}
+		if err := home.LearnForms(boot, o.boot); err != nil {
+			return err
+		}
 	}
 	var labels []string
 	for i := range states {
 		labels = append(labels, states[i].Label)
 	}
-	return s.report(map[string]any{"generation": generation, "states": labels},
+	generation := sealed[0].Generation
+	s.note(journal.Sealed, generation, map[string]string{"states": strings.Join(labels, "; ")}, "sealed to %s", strings.Join(labels, "; "))
+	return s.report(map[string]any{"generation": generation, "states": labels, "media": sealed},
 		fmt.Sprintf("Sealed as generation %d. It opens for: %s.", generation, strings.Join(labels, "; ")))
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -184,5 +185,66 @@ func TestWithoutATPM(t *testing.T) {
 	exit, out := capture(t, "", []string{"status", "--home", dir, "--tpm", filepath.Join(dir, "tpm0")})
 	if exit != aem.ExitNotPossible || !strings.Contains(out, "shows no TPM") {
 		t.Errorf("exit %d, %q", exit, out)
+	}
+}
+
+// A stick's life, an update's approval and the end, by the command line alone.
+func TestDailyLife(t *testing.T) {
+	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
+		t.Run(v.String(), func(t *testing.T) {
+			l := newLaptop(t, v)
+			boot := filepath.Join(l.dir, "boot")
+			grub := func(kernel, initrd []byte) {
+				t.Helper()
+				for name, b := range map[string][]byte{
+					"vmlinuz": kernel, "initrd.img": initrd, "loader.bin": l.launch.Loader,
+					"grub/grub.cfg": []byte("menuentry 'Debian' {\n slaunch skinit\n slaunch_module /loader.bin\n linux /vmlinuz quiet\n initrd /initrd.img\n}\n"),
+				} {
+					path := filepath.Join(boot, name)
+					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				l.launch.Kernel, l.launch.Initrd, l.launch.CommandLine = kernel, initrd, "BOOT_IMAGE=/vmlinuz quiet"
+			}
+			grub(testbed.BzImage("one"), []byte("one"))
+			l.boot()
+			l.want(aem.ExitOK, "Ready.", "", "init", "--medium", l.dir)
+			l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
+			l.want(aem.ExitError, "no boot was approved yet", "", "approve", "--boot", boot)
+			l.want(aem.ExitOK, "Sealed as generation 2", "", "seal", "--label", "Monday", "--boot", boot)
+
+			stick := filepath.Join(l.dir, "stick")
+			l.want(aem.ExitUsage, "needed", "", "media", "add", "blue")
+			l.want(aem.ExitOK, "blue is a medium now", "", "media", "add", "blue", stick)
+			l.want(aem.ExitOK, "opens what is approved", "", "media", "list")
+			l.want(aem.ExitOK, "is called red now", "", "media", "rename", "blue", "red")
+
+			l.want(aem.ExitOK, "is approved already", "", "approve", "--boot", boot)
+			grub(testbed.BzImage("two"), []byte("two"))
+			out := l.want(aem.ExitOK, "Nothing was sealed", "", "approve", "--boot", boot, "--dry-run")
+			if strings.Contains(out, "Assumed") || !strings.Contains(out, "initramfs") || !strings.Contains(out, "kernel") {
+				t.Errorf("the dry run says %q", out)
+			}
+			l.want(aem.ExitError, "nobody to ask", "", "approve", "--boot", boot)
+			l.want(aem.ExitOK, "red: sealed as generation", "", "approve", "--boot", boot, "--yes")
+			l.want(aem.ExitOK, "Debian\nMonday", "", "approve", "--list")
+			l.boot()
+			l.want(aem.ExitOK, "(this boot)", "", "status")
+			l.want(aem.ExitOK, "sealed as generation", "", "approve", "--drop", "Monday")
+
+			l.want(aem.ExitOK, "Nothing was changed", "", "media", "revoke", "red", "--dry-run")
+			l.want(aem.ExitOK, "opens nothing any more", "", "media", "revoke", "red")
+			l.want(aem.ExitOK, "revoked", "", "media", "list")
+			l.want(aem.ExitOK, "Every medium is up to date", "", "media", "sync")
+			out = l.want(aem.ExitOK, "the medium red was revoked", "", "journal")
+			if !strings.Contains(out, "Debian was approved") || !strings.Contains(out, "set up with") {
+				t.Errorf("the journal is %q", out)
+			}
+			wantNoSecret(t, l.dir)
+			l.want(aem.ExitOK, "Nothing was changed", "", "uninstall", "--dry-run")
+			l.want(aem.ExitOK, "Removed.", "", "uninstall", "--yes")
+			l.want(aem.ExitOK, "run aem-setup init", "", "status")
+		})
 	}
 }

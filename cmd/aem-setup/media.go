@@ -1,0 +1,214 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
+)
+
+func mediaCommand(s *setup) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "media",
+		Short: "Carry the secret on sticks, and revoke a lost one",
+		Long: `The boot partition is a medium, and any number of sticks can be. Each has a counter of
+its own in the TPM, so that one can be revoked without the others, wherever it is.`,
+	}
+	cmd.AddCommand(mediaAdd(s), mediaList(s), mediaRename(s), mediaSync(s), mediaRevoke(s), mediaRemove(s))
+	return cmd
+}
+
+// arguments demands as many arguments as it names.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return cli.Usage("%s needed", strings.Join(names, " and "))
+		}
+		return nil
+	}
+}
+
+func mediaAdd(s *setup) *cobra.Command {
+	var uuid string
+	cmd := &cobra.Command{
+		Use:   "add NAME FOLDER",
+		Short: "Make a stick a medium, and seal the secret to it",
+		Long: `add prepares a counter for the stick that is mounted at FOLDER, and seals to it what is
+sealed to the others.`,
+		Args: arguments("a name", "the folder where it is mounted"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			medium, err := m.AddMedium(home, args[0], args[1], uuid)
+			if err != nil {
+				return err
+			}
+			s.note(journal.MediumAdded, 0, map[string]string{"medium": medium.Name}, "the medium %s was added", medium.Name)
+			return s.report(medium, fmt.Sprintf("%s is a medium now. Take it out, and try it at the next boot.", medium.Name))
+		},
+	}
+	cmd.Flags().StringVar(&uuid, "uuid", "", "UUID of its file system, by which the initramfs finds it")
+	return cmd
+}
+
+func mediaList(s *setup) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the media, and which are behind",
+		Args:  cli.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			list, err := m.MediaStatus(home)
+			if err != nil {
+				return err
+			}
+			return s.report(list, mediaText(list))
+		},
+	}
+}
+
+func mediaText(list []aem.MediumStatus) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tADDED\tGENERATION\tSTATE")
+	for _, st := range list {
+		state := "opens what is approved"
+		switch {
+		case st.Revoked:
+			state = "revoked"
+		case st.Problem != "":
+			state = st.Problem
+		case !st.Present:
+			state = "not here; opens what it opened when it was sealed"
+		case st.Generation == 0:
+			state = "empty"
+		case st.Behind:
+			state = "behind: aem-setup media sync"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", st.Name, st.Added.Format("2006-01-02"), st.Generation, state)
+	}
+	w.Flush()
+	return strings.TrimRight(b.String(), "\n")
+}
+
+func mediaRename(s *setup) *cobra.Command {
+	return &cobra.Command{
+		Use:   "rename NAME NEW",
+		Short: "Give a medium another name",
+		Args:  arguments("its name", "the new one"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := aem.OpenHome(s.home).RenameMedium(args[0], args[1]); err != nil {
+				return err
+			}
+			return s.report(map[string]string{"renamed": args[1]}, fmt.Sprintf("%s is called %s now.", args[0], args[1]))
+		},
+	}
+}
+
+func mediaSync(s *setup) *cobra.Command {
+	return &cobra.Command{
+		Use:   "sync",
+		Short: "Bring media that were away up to date",
+		Args:  cli.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			done, err := m.Sync(home)
+			if err != nil {
+				return err
+			}
+			for _, d := range done {
+				if !d.Away {
+					s.note(journal.Sealed, d.Generation, map[string]string{"medium": d.Medium}, "the medium %s was brought up to date", d.Medium)
+				}
+			}
+			if len(done) == 0 {
+				return s.report(done, "Every medium is up to date.")
+			}
+			return s.report(done, sealedText(done))
+		},
+	}
+}
+
+// sealedText says what was sealed to which media.
+func sealedText(done []aem.Sealed) string {
+	var lines []string
+	for _, d := range done {
+		if d.Away {
+			lines = append(lines, fmt.Sprintf("%s is not here: it opens what it opened before, until it is synced or revoked.", d.Medium))
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s: sealed as generation %d.", d.Medium, d.Generation))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func mediaRevoke(s *setup) *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "Make a lost stick worthless",
+		Long: `revoke moves the medium's counter on: from then on the TPM itself refuses the stick, and
+every copy of it. It need not be at hand. The last medium that opens can't be revoked.`,
+		Args: arguments("the medium's name"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			if dryRun {
+				setup, err := home.Setup()
+				if err == nil {
+					_, err = setup.Medium(args[0])
+				}
+				if err != nil {
+					return err
+				}
+				return s.report(map[string]string{"would_revoke": args[0]}, fmt.Sprintf("Would revoke %s. Nothing was changed.", args[0]))
+			}
+			if err := m.Revoke(home, args[0]); err != nil {
+				return err
+			}
+			s.note(journal.MediumRevoked, 0, map[string]string{"medium": args[0]}, "the medium %s was revoked", args[0])
+			return s.report(map[string]string{"revoked": args[0]}, fmt.Sprintf("%s opens nothing any more, and no copy of it does.", args[0]))
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+func mediaRemove(s *setup) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Revoke a medium and give its counter back to the TPM",
+		Args:  arguments("the medium's name"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			m, home, closer, err := s.open()
+			if err != nil {
+				return err
+			}
+			defer closer.Close()
+			if err := m.RemoveMedium(home, args[0]); err != nil {
+				return err
+			}
+			s.note(journal.MediumRevoked, 0, map[string]string{"medium": args[0]}, "the medium %s was removed", args[0])
+			return s.report(map[string]string{"removed": args[0]}, fmt.Sprintf("%s is no medium any more.", args[0]))
+		},
+	}
+}
