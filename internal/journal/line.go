@@ -96,11 +96,6 @@ func encode(e Entry, prev [sha256.Size]byte) []byte {
 // decode reads a line, with its line feed, and takes only what encode writes. The
 // error is a BrokenError, for which at is the line.
 func decode(line []byte, at uint64) (e Entry, prev [sha256.Size]byte, err error) {
-	for i, c := range line {
-		if (c < ' ' || c > '~') && i != len(line)-1 {
-			return e, prev, broken(at, "it has the byte %#02x", c)
-		}
-	}
 	var r record
 	if json.Unmarshal(line, &r) != nil {
 		return e, prev, broken(at, "it is not a JSON object as journals have them")
