@@ -82,7 +82,7 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 		if sameState(s, next) {
 			a.Known = true
 		}
-		if changes := compare(s, f.Log); i == 0 || len(changes) < len(a.Changes) {
+		if changes := compare(s, f.Log, boot.Disks); i == 0 || len(changes) < len(a.Changes) {
 			a.Changes = changes
 		}
 	}

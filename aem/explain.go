@@ -17,11 +17,12 @@ func explain(record *seal.Record, boot *Boot) *Refusal {
 	var nearest []Change
 	for i := range record.States {
 		s := &record.States[i]
-		if s.Differing(boot.PCRs)&launchPCRs == 0 {
+		changes := compare(s, boot.Log.Log, boot.Disks)
+		if s.Differing(boot.PCRs)&launchPCRs == 0 && len(changes) == 0 {
 			// What was launched is approved, and what the initramfs added since is not.
 			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d was extended in this boot", tpm.PCRHost), err: seal.ErrMeasurements}
 		}
-		if changes := compare(s, boot.Log.Log); nearest == nil || len(changes) < len(nearest) {
+		if nearest == nil || len(changes) < len(nearest) {
 			nearest = changes
 		}
 	}
@@ -52,10 +53,10 @@ func Measured(log *eventlog.Log) []seal.Measurement {
 	return list
 }
 
-// compare lists how a launch differs from an approved state.
-func compare(s *seal.State, log *eventlog.Log) []Change {
+// compare lists how a launch, and the disks beside it, differ from an approved state.
+func compare(s *seal.State, log *eventlog.Log, disks []seal.Measurement) []Change {
 	algs := s.Values.Algs()
-	before, after := asLog(algs, s.Measured), asLog(algs, Measured(log))
+	before, after := asLog(algs, s.Measured), asLog(algs, append(Measured(log), disks...))
 	var list []Change
 	for _, c := range eventlog.Diff(before, after, s.PCRs) {
 		var change Change

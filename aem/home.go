@@ -31,6 +31,7 @@ type Setup struct {
 	Family   tpm.Version `json:"tpm_family"`
 	Identity HexBytes    `json:"tpm_identity"` // digest of the endorsement key
 	Media    []*Medium   `json:"media"`
+	Disks    []string    `json:"disks,omitempty"` // UUIDs of the LUKS volumes whose headers are measured
 	identity [32]byte
 }
 

@@ -17,6 +17,11 @@ type Machine struct {
 	// is empty, or nil.
 	Log func() (*LaunchLog, error)
 	Now func() time.Time
+	// Disks measures the headers of the machine's encrypted disks; nil where none are.
+	Disks func([]tpm.Alg) ([]seal.Measurement, error)
+	// InInitramfs says that this is the boot's own program, which extends what Disks
+	// measures. In the running system it was extended long ago.
+	InInitramfs bool
 }
 
 // Chip is a TPM of either family, as far as the use cases need it.
@@ -76,6 +81,7 @@ type Boot struct {
 	PCRs   tpm.Banks
 	Log    *LaunchLog // nil where none was found
 	Launch drtm.Launch
+	Disks  []seal.Measurement // the headers of the encrypted disks, as they are now
 }
 
 // Boot looks at the present boot.
@@ -91,6 +97,14 @@ func (m *Machine) Boot() (*Boot, error) {
 	var log *eventlog.Log
 	if b.Log != nil {
 		log = b.Log.Log
+	}
+	if b.Disks, err = m.disks(pcrs.Algs()); err != nil {
+		return nil, err
+	}
+	if m.InInitramfs {
+		if err := m.measureDisks(b); err != nil {
+			return nil, err
+		}
 	}
 	b.Launch = drtm.Check(log, pcrs)
 	if b.Launch.State == drtm.Verified && b.Log.Broken != nil {

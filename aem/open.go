@@ -13,6 +13,8 @@ type Where struct {
 	TPM  string        // as device.Options.Spec
 	Wait time.Duration // for a TPM whose driver is not ready yet
 	Log  string        // a file in place of the machine's own launch log
+	// Disks are the UUIDs of the LUKS volumes whose headers are measured.
+	Disks []string
 }
 
 // Open opens a machine. The TPM's commands are counted in the counter, which may
@@ -33,6 +35,10 @@ func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
 		return nil, nil, err
 	}
 	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now}
+	if m.Disks, err = ReadDisks(w.Disks, w.Wait); err != nil {
+		d.Close()
+		return nil, nil, err
+	}
 	if w.Log != "" {
 		m.Log = func() (*LaunchLog, error) { return ReadLog(w.Log) }
 	}

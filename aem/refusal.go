@@ -29,6 +29,7 @@ const (
 	CauseDamaged      Cause = "record-damaged"
 	CauseRecordGone   Cause = "record-missing"
 	CauseNoMedium     Cause = "no-medium"
+	CauseNoDisk       Cause = "disk-missing"
 	CauseRejected     Cause = "secret-not-recognised"
 	CauseNotAvailable Cause = "error"
 )
@@ -89,6 +90,9 @@ var causes = map[Cause]causeInfo{
 	CauseNoMedium: {ExitDamaged,
 		"The medium with the sealed record can't be read.",
 		"Plug it in and restart. Without it nothing proves this machine: do not type your passphrase."},
+	CauseNoDisk: {ExitMeasurements,
+		"An encrypted disk that belongs to this machine is not there, or its header can't be read.",
+		"Do not type your passphrase: a disk that asks for it may not be yours. Look whether a disk was taken out or exchanged."},
 	CauseRejected: {ExitError,
 		"You said that the secret shown is not yours.",
 		"Then this may not be your machine, or it may be an imitation: do not type your passphrase."},
@@ -159,6 +163,7 @@ func Refuse(err error) *Refusal {
 	}{
 		{device.ErrNoTPM, CauseNoTPM},
 		{ErrNoMedium, CauseNoMedium},
+		{ErrDisk, CauseNoDisk},
 		{seal.ErrOtherFamily, CauseOtherFamily},
 		{seal.ErrCleared, CauseCleared},
 		{seal.ErrOtherTPM, CauseOtherTPM},

@@ -21,9 +21,10 @@ const RecordsFolder = "aem"
 const FirstMedium = "internal"
 
 // Init prepares the TPM and a medium, whose folder in the running system is
-// given. owner is the TPM's owner password, empty where there is none. A machine
-// that is set up already is left alone.
-func (m *Machine) Init(h Home, folder string, owner []byte) (*Setup, error) {
+// given. owner is the TPM's owner password, empty where there is none; disks are the
+// UUIDs of the LUKS volumes whose headers are measured at each boot. A machine that is
+// set up already is left alone.
+func (m *Machine) Init(h Home, folder string, owner []byte, disks ...string) (*Setup, error) {
 	if _, err := h.Setup(); err == nil {
 		return nil, fmt.Errorf("this machine is set up already, in %s", h.dir)
 	} else if !errors.Is(err, ErrNotSetUp) {
@@ -34,7 +35,7 @@ func (m *Machine) Init(h Home, folder string, owner []byte) (*Setup, error) {
 		return nil, fmt.Errorf("prepare the TPM: %w", err)
 	}
 	defer clear(credential)
-	s := &Setup{Format: 2, Family: b.Version()}
+	s := &Setup{Format: 2, Family: b.Version(), Disks: disks}
 	if s.identity, err = b.Identity(); err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func (b *Boot) Next(f Files) (*seal.State, error) {
 // state computes the state that a log leads to, in the banks that count: all
 // that the TPM has, without SHA-1 where there is a better one.
 func (b *Boot) state(log *eventlog.Log, label string) (*seal.State, error) {
-	s := &seal.State{Label: label, PCRs: sealedPCRs, Measured: Measured(log)}
+	s := &seal.State{Label: label, PCRs: sealedPCRs, Measured: append(Measured(log), b.Disks...)}
 	replayed := drtm.Replay(log)
 	for _, alg := range b.PCRs.Algs() {
 		if alg == tpm.SHA1 && len(b.PCRs) > 1 {
@@ -115,6 +116,11 @@ func (b *Boot) state(log *eventlog.Log, label string) (*seal.State, error) {
 		}
 		bank := tpm.Bank{Alg: alg}
 		bank.Reset(tpm.PCRSet(tpm.PCRHost), true)
+		for _, d := range b.Disks {
+			if err := bank.Extend(d.PCR, tpm.Find(d.Digests, alg)); err != nil {
+				return nil, fmt.Errorf("compute the measurement of the %s: %w", d.Name, err)
+			}
+		}
 		for _, p := range []tpm.PCR{tpm.PCRCode, tpm.PCRData} {
 			if bank.Values[p] = replayed.Value(alg, p); bank.Values[p] == nil {
 				return nil, notPossible("the log has no %s digests, and the TPM has that bank", alg)

@@ -13,13 +13,16 @@ import (
 
 func initCommand(s *setup) *cobra.Command {
 	var medium string
-	var askOwner bool
+	var askOwner, noDisks bool
+	var disks []string
 	cmd := &cobra.Command{
 		Use:   "init --medium FOLDER",
 		Short: "Prepare the TPM and a medium",
 		Long: `init prepares the TPM and a medium for sealed records. It takes the TPM as it is:
 nothing is cleared, a storage key that exists is used, other people's keys and NV areas
-are left alone.
+are left alone. The LUKS volumes that the root lies on are noted: their headers are
+measured before each proof, so that a disk that was exchanged or given another key slot
+is noticed before you type a passphrase. A root that is not encrypted is refused.
 
 A TPM 1.2 without an owner gets one, with a random password that is kept sealed to the
 TPM; give --owner-password to choose it. A TPM with an owner needs its password.`,
@@ -36,13 +39,20 @@ TPM; give --owner-password to choose it. A TPM with an owner needs its password.
 				}
 				defer clear(owner)
 			}
+			if len(disks) == 0 && !noDisks {
+				var err error
+				if disks, err = aem.RootDisks(); err != nil {
+					return fmt.Errorf("%w; name the disks with --disk, or say --no-disks", err)
+				}
+			}
+			s.where.Disks = disks
 			m, home, closer, err := s.open()
 			if err != nil {
 				return err
 			}
 			defer closer.Close()
 			fmt.Fprintln(os.Stderr, "Preparing the TPM; a slow one takes up to a minute ...")
-			made, err := m.Init(home, medium, owner)
+			made, err := m.Init(home, medium, owner, disks...)
 			if err != nil {
 				return err
 			}
@@ -51,6 +61,8 @@ TPM; give --owner-password to choose it. A TPM with an owner needs its password.
 		},
 	}
 	cmd.Flags().StringVar(&medium, "medium", "", "folder where the medium is mounted")
+	cmd.Flags().StringSliceVar(&disks, "disk", nil, "UUID of a LUKS volume whose header is measured at each boot (default: those of the root)")
+	cmd.Flags().BoolVar(&noDisks, "no-disks", false, "measure no disk's header")
 	cmd.Flags().BoolVar(&askOwner, "owner-password", false, "ask for the TPM's owner password")
 	return cmd
 }

@@ -50,6 +50,10 @@ passphrase, and only if the machine is as it was sealed.`,
 
 // open opens the machine; the closer gives its TPM back.
 func (s *setup) open() (*aem.Machine, aem.Home, io.Closer, error) {
+	home := aem.OpenHome(s.home)
+	if setup, err := home.Setup(); err == nil {
+		s.where.Disks = setup.Disks
+	}
 	m, closer, err := aem.Open(s.where, nil)
-	return m, aem.OpenHome(s.home), closer, err
+	return m, home, closer, err
 }

@@ -20,6 +20,7 @@ import (
 type unsealOptions struct {
 	where    *aem.Where
 	medium   string
+	disks    []string
 	tty      string
 	json     bool
 	plain    bool
@@ -47,6 +48,7 @@ takes a word that has to be typed, and no time-out leads there.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.medium, "medium", "", "block device or folder with the sealed record")
+	f.StringSliceVar(&o.disks, "disk", nil, "UUID of a LUKS volume whose header is measured first")
 	f.StringVar(&o.tty, "tty", "/dev/tty", "terminal to show the proof on")
 	f.BoolVar(&o.plain, "plain", false, "lines of text in place of the full screen")
 	f.BoolVar(&o.json, "json", false, "print the outcome as JSON when done; never the secret")
@@ -114,11 +116,14 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 		screen.Progress("Looking for the TPM and the medium ...")
 	}
 	var counter tpm.Counter
-	m, closer, err := aem.Open(*o.where, &counter)
+	where := *o.where
+	where.Disks = o.disks
+	m, closer, err := aem.Open(where, &counter)
 	if err != nil {
 		return refused(ctx, o, screen, nil, aem.Refuse(err))
 	}
 	defer closer.Close()
+	m.InInitramfs = true
 	records, err := aem.ReadMedium(o.medium, o.where.Wait)
 	if err != nil {
 		return refused(ctx, o, screen, m, aem.Refuse(err))
