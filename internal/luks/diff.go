@@ -27,8 +27,9 @@ func ParseSummary(canonical []byte) (Summary, error) {
 	}
 	f := facts{}
 	for line := range bytes.Lines(body) {
-		name, value, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
-		if !ok || name == "" || value == "" {
+		text := strings.TrimSuffix(string(line), "\n")
+		name, value, ok := strings.Cut(text, " ")
+		if !ok || name == "" || value == "" || !isPrintable(text) {
 			return Summary{}, fmt.Errorf("the stored description of the LUKS header has a line %s", clip(string(line)))
 		}
 		f[name] = value
@@ -62,6 +63,9 @@ func Diff(before, after Summary) []string {
 			list = append(list, sentence)
 		}
 	}
+	if len(list) == 0 && !maps.Equal(before.facts, after.facts) {
+		return []string{"the headers differ in what has no words here"} // a forged Summary can bring that about
+	}
 	if len(list) > maxSentences {
 		list = append(list[:maxSentences], fmt.Sprintf("and %d more", len(list)-maxSentences))
 	}
@@ -91,9 +95,6 @@ func group(f facts) map[subject]map[string]string {
 		if s.section == "material" {
 			s.section, attribute = "keyslots", "material"
 		}
-		if attribute == "kdf/time" { // Argon2's word for the same
-			attribute = "kdf/iterations"
-		}
 		if g[s] == nil {
 			g[s] = map[string]string{}
 		}
@@ -103,6 +104,7 @@ func group(f facts) map[subject]map[string]string {
 }
 
 func (s subject) String() string {
+	s.section, s.number = cut(s.section), cut(s.number)
 	switch s.section {
 	case "uuid":
 		return "the volume's UUID"
@@ -126,7 +128,7 @@ func (s subject) String() string {
 
 // labels are an owner's words for a header's.
 var labels = map[string]string{
-	"kdf/type": "PBKDF", "kdf/hash": "PBKDF's hash", "kdf/iterations": "iterations", "kdf/memory": "memory in KiB", "kdf/cpus": "threads", "kdf/salt": "salt",
+	"kdf/type": "PBKDF", "kdf/hash": "PBKDF's hash", "kdf/iterations": "iterations", "kdf/time": "passes", "kdf/memory": "memory in KiB", "kdf/cpus": "threads", "kdf/salt": "salt",
 	"material": "key material", "key_size": "key size", "af/hash": "splitter's hash", "encryption": "cipher", "area/encryption": "cipher", "area/offset": "offset",
 	"area/size": "size", "area/key_size": "key size of the cipher", "sector_size": "sector size", "digest": "value", "keyslots": "key slots",
 }
@@ -173,7 +175,7 @@ func (s subject) compare(before, after map[string]string) string {
 // describe tells a slot, a token or a segment from others.
 func (s subject) describe(f map[string]string) string {
 	var parts []string
-	for _, name := range []string{"type", "kdf/type", "kdf/iterations", "kdf/memory", "encryption"} {
+	for _, name := range []string{"type", "kdf/type", "kdf/iterations", "kdf/time", "kdf/memory", "encryption"} {
 		if v, ok := f[name]; ok && !(name == "type" && s.section == "keyslots") {
 			parts = append(parts, strings.TrimPrefix(label(name)+" ", "type ")+shown(v))
 		}
@@ -186,7 +188,7 @@ func (s subject) describe(f map[string]string) string {
 
 // byImportance puts how keys are derived before where they lie.
 func byImportance(a, b string) int {
-	first := []string{"kdf/type", "kdf/iterations", "kdf/memory", "kdf/salt", "material", "encryption"}
+	first := []string{"kdf/type", "kdf/time", "kdf/iterations", "kdf/memory", "kdf/salt", "material", "encryption"}
 	at := func(name string) int {
 		if i := slices.Index(first, name); i >= 0 {
 			return i
@@ -208,21 +210,20 @@ func shown(value string) string {
 	if value == "" {
 		return "none"
 	}
-	if s, err := strconv.Unquote(value); err == nil && component(s) == s {
+	if s, err := strconv.Unquote(value); err == nil && value[0] == '"' && component(s) == s {
 		value = s
 	}
 	return cut(value)
 }
 
-// cut shortens what is printable ASCII, or makes it so: a stored Summary may be forged.
+// cut shortens what is printable ASCII already.
 func cut(s string) string {
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' {
-			return clip(s)
-		}
-	}
 	if len(s) > maxShown {
 		return s[:maxShown] + "..."
 	}
 	return s
+}
+
+func isPrintable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }

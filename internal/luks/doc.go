@@ -4,12 +4,14 @@
 //
 // # What an evil maid does with a header
 //
-// She adds a key slot of her own, and comes back for the disk. She makes a slot's key
-// derivation cheap and lets the owner's next login store nothing, but copies the key
-// material home, where guessing now costs little. She puts her own volume in place of the
-// owner's, whose passphrase is any, and reads what is saved on it. She changes the data's
-// cipher to cipher_null. She hides a slot or a token, so that the owner brings out the
-// recovery passphrase. Every one of these is a change of the header.
+// She writes back last year's header, whose passphrase she saw typed, and which was changed
+// since. She puts a volume of her own in place of the owner's: one whose key slots are
+// encrypted with cipher_null opens with any passphrase, and one whose data are keeps nothing
+// secret. She writes that the volume is being decrypted, and cryptsetup carries that out at
+// the owner's next login (CVE-2021-4122). She has read the volume key out of a machine that
+// was left unlocked, and adds a key slot. She takes the security key's token away or hides
+// a slot, so that the owner brings out the recovery passphrase. Every one of these is a
+// change of the header.
 //
 // # What is measured
 //

@@ -21,9 +21,11 @@ var ErrMalformed = errors.New("the LUKS header breaks the rules of its format")
 // can't be measured here because it is not known what it means.
 var ErrUnsupported = errors.New("this kind of LUKS volume can't be measured")
 
-// ErrReencrypting is wrapped where the volume is being encrypted anew. Its header changes
-// with every step of that, so there is nothing to seal to until it is finished.
-var ErrReencrypting = errors.New("the LUKS volume is being re-encrypted; finish that with cryptsetup reencrypt --resume-only")
+// ErrReencrypting is wrapped where the header says that the volume is being encrypted anew,
+// or decrypted. It changes with every step of that, so there is nothing to seal to. And
+// whoever writes such a header on somebody's disk has the owner's next login decrypt it
+// (CVE-2021-4122), so the message must not send anybody to finish the work.
+var ErrReencrypting = errors.New("the header says that the LUKS volume is being re-encrypted or decrypted; if you did not begin that, do not unlock it but restore the header from a backup")
 
 // A RequirementError names the mandatory requirements of a LUKS2 header that are not
 // known. A program that does not know one must not touch the volume (LUKS2 On-Disk Format

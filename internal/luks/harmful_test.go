@@ -32,7 +32,7 @@ func TestHarmfulWritesAreMeasuredAndTold(t *testing.T) {
 		}, []string{"key slot 1", "another salt", "another key material"}},
 		"a key derivation that costs less": {func(v volume) {
 			v.cryptsetup(append([]string{"luksConvertKey", "--key-slot", "0", "--key-file", v.key("owner"), v.path}, pbkdf2...)...)
-		}, []string{"key slot 0", "PBKDF argon2id -> pbkdf2", "iterations 4 -> 1000", "memory in KiB 32 -> none"}},
+		}, []string{"key slot 0", "PBKDF argon2id -> pbkdf2", "passes 4 -> none, iterations none -> 1000", "memory in KiB 32 -> none"}},
 		"a slot removed":   {func(v volume) { v.cryptsetup("luksRemoveKey", v.path, v.key("spare")) }, []string{"key slot 1 was removed"}},
 		"all slots erased": {func(v volume) { v.cryptsetup("luksErase", v.path) }, []string{"key slot 0 was removed"}},
 		"another UUID":     {func(v volume) { v.cryptsetup("luksUUID", "--uuid", uuidB, v.path) }, []string{"UUID", uuidA + " -> " + uuidB}},
@@ -41,7 +41,7 @@ func TestHarmfulWritesAreMeasuredAndTold(t *testing.T) {
 		"a second label":   {func(v volume) { v.cryptsetup("config", "--subsystem", "other", v.path) }, []string{"subsystem"}},
 		"a slot hidden":    {func(v volume) { v.cryptsetup("config", "--priority", "ignore", "--key-slot", "0", v.path) }, []string{"key slot 0", "priority none -> 0"}},
 		"a token":          {func(v volume) { v.importToken(token) }, []string{"token 0 was added", "systemd-tpm2"}},
-		"fewer passes":     {func(v volume) { v.replace(`"time":4`, `"time":1`) }, []string{"key slot 0", "iterations 4 -> 1"}},
+		"fewer passes":     {func(v volume) { v.replace(`"time":4`, `"time":1`) }, []string{"key slot 0", "passes 4 -> 1"}},
 		"less memory":      {func(v volume) { v.replace(`"memory":32`, `"memory":8`) }, []string{"key slot 0", "memory in KiB 32 -> 8"}},
 		"a salt":           {func(v volume) { v.replace(v.salt(0), base64Zeros) }, []string{"key slot 0", "another salt"}},
 		"the splitter's hash": {func(v volume) {

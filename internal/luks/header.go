@@ -109,12 +109,18 @@ func (h *Header) Measure(algs []tpm.Alg) []tpm.TaggedDigest {
 	return tpm.SumAll(algs, h.Canonical())
 }
 
-// encrypted reports whether the data are: cipher_null leaves them as they are.
-func (h *Header) encrypted() bool {
+// nullCipher names the cipher that encrypts nothing, where the data have it and lie open, or
+// where a key slot has it and any passphrase opens it. It is empty where none has.
+func (h *Header) nullCipher() string {
 	for _, s := range h.Segments {
 		if isNullCipher(s.Encryption) {
-			return false
+			return s.Encryption
 		}
 	}
-	return len(h.Segments) > 0
+	for _, s := range h.KeySlots {
+		if isNullCipher(s.Area.Encryption) {
+			return s.Area.Encryption
+		}
+	}
+	return ""
 }

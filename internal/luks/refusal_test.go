@@ -63,7 +63,7 @@ func TestRefusals(t *testing.T) {
 		"iterations below nothing":   {[]string{`"time":4`, `"time":-4`}, luks.ErrMalformed},
 		"iterations beyond 31 bits":  {[]string{`"time":4`, `"time":4294967300`}, luks.ErrMalformed},
 		"a salt that is none":        {[]string{template.salt(0), `????`}, luks.ErrMalformed},
-		"no sectors":                 {[]string{`"iv_tweak":"0"`, `"iv_tweak":"x"`}, luks.ErrMalformed},
+		"a tweak that is no number":  {[]string{`"iv_tweak":"0"`, `"iv_tweak":"x"`}, luks.ErrMalformed},
 		"two members of one name":    {[]string{`"time":4`, `"time":4,"time":1`}, luks.ErrMalformed},
 		"two of one name, escaped":   {[]string{`"time":4`, `"time":4,"\u0074ime":1`}, luks.ErrMalformed},
 		"a comment":                  {[]string{`"time":4`, `"time":/*4*/1`}, luks.ErrMalformed},
@@ -265,8 +265,7 @@ func TestLUKS1Refusals(t *testing.T) {
 	}
 }
 
-// A header of another tool has nothing that cryptsetup would write; what is written on the
-// disk is what is measured, so this fixes the format.
+// A secret is sealed to this text, so it must not change with the program.
 func TestFormatOfTheMeasurement(t *testing.T) {
 	for name, b := range map[string][]byte{"luks2": golden2(t), "luks1": golden1()} {
 		h, err := open(b)

@@ -117,8 +117,8 @@ func resolve(root, device string) (string, error) {
 }
 
 // Root tells on which of the volumes the mounted root file system lies. An
-// *UnencryptedError says that it does not lie on LUKS, or on LUKS with cipher_null, which
-// encrypts nothing. A volume whose header is not among those given is an error: it lies
+// *UnencryptedError says that it does not lie on LUKS, or on LUKS with cipher_null for its
+// data or in a key slot, which encrypts nothing. A volume whose header is not among those given is an error: it lies
 // in a file, and can't be found from here.
 func Root(root string, volumes []Volume) ([]Volume, error) {
 	devices, err := rootDevices(root)
@@ -136,8 +136,8 @@ func Root(root string, volumes []Volume) ([]Volume, error) {
 			switch {
 			case i < 0:
 				return nil, fmt.Errorf("the root file system lies on the LUKS volume %s, whose header is on none of the devices", clip(l.UUID))
-			case !volumes[i].Header.encrypted():
-				return nil, &UnencryptedError{d, volumes[i].Device, "its LUKS header names the cipher " + clip(volumes[i].Header.Segments[0].Encryption)}
+			case volumes[i].Header.nullCipher() != "":
+				return nil, &UnencryptedError{d, volumes[i].Device, "its LUKS header names the cipher " + clip(volumes[i].Header.nullCipher())}
 			case !slices.ContainsFunc(list, func(v Volume) bool { return v.Device == volumes[i].Device }):
 				list = append(list, volumes[i])
 			}
