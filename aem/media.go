@@ -28,6 +28,18 @@ type Medium struct {
 	Added   time.Time `json:"added"`
 }
 
+// BootName is how an initramfs finds the medium: by the UUID of its file system.
+func (m *Medium) BootName() (string, error) {
+	if m.UUID != "" {
+		return uuidPrefix + m.UUID, nil
+	}
+	uuid := diskName("/dev/disk/by-uuid", deviceOf(m.Records))
+	if uuid == "" {
+		return "", fmt.Errorf("the file system that holds %s has no UUID by which a boot could find it: %w", m.Records, ErrNotPossible)
+	}
+	return uuidPrefix + uuid, nil
+}
+
 func (m *Medium) id() (id seal.MediumID) {
 	copy(id[:], m.ID)
 	return id

@@ -21,14 +21,22 @@ var mediumTypes = []string{"ext4", "vfat", "ext2", "xfs", "btrfs"}
 var ErrNoMedium = errors.New("the medium can't be read")
 
 // ReadMedium reads the records of a medium into memory: of a folder, or of a
-// block device, which is mounted for that time. When it returns, the medium may be
+// block device, which is mounted for that time. path may be UUID= and the UUID of
+// the device's file system. When it returns, the medium may be
 // pulled out. A device that is not there yet is waited for: an
 // initramfs runs while drivers are still probing.
 func ReadMedium(path string, wait time.Duration) (records []seal.Stored, err error) {
 	var info fs.FileInfo
+	name := path
 	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
-		if info, err = os.Stat(path); err == nil {
+		if path, err = findMedium(name); err == nil {
+			info, err = os.Stat(path)
+		}
+		if err == nil {
 			break
+		}
+		if errors.Is(err, ErrTwoMedia) {
+			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
 		}
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)

@@ -179,6 +179,9 @@ storage key stays, because others may use it; so does the owner of a TPM 1.2.`,
 					return err
 				}
 			}
+			if err := s.removeBootSide(); err != nil {
+				return err
+			}
 			if err := m.Uninstall(home); err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ func main() { cli.Main(newCommand()) }
 type setup struct {
 	where aem.Where
 	home  string
+	root  string // of the system that is set up
 	json  bool
 }
 
@@ -31,6 +32,7 @@ func newCommand() *cobra.Command {
   aem-setup init --medium FOLDER      prepare the TPM and a medium, once
   aem-setup secret set text           type the sentence that you will recognise
   aem-setup seal                      seal it to what this boot, or the next, measures
+  aem-setup boot install              show it at each boot, before the passphrase
   aem-setup status                    what would open now, and why not
   aem-setup approve                   after an update, before the restart
   aem-setup media add NAME FOLDER     a stick that carries the secret, too
@@ -42,8 +44,9 @@ passphrase, and only if the machine is as it was sealed.`,
 	f.StringVar(&s.where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
 	f.StringVar(&s.where.Log, "log", "", "a file to read in place of this machine's launch log")
 	f.StringVar(&s.home, "home", aem.DefaultHome, "folder that remembers the set-up")
+	f.StringVar(&s.root, "root", "/", "root folder of the system whose boot is changed")
 	f.BoolVar(&s.json, "json", false, "print reports as JSON")
-	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s),
+	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s), bootCommand(s),
 		statusCommand(s), journalCommand(s), uninstallCommand(s))
 	return cmd
 }

@@ -1,0 +1,10 @@
+// Package dist holds the files that are installed beside the programs: what puts
+// aem unseal into an initramfs.
+package dist
+
+import "embed"
+
+// Files are the files, by their paths in this folder.
+//
+//go:embed initramfs-tools
+var Files embed.FS

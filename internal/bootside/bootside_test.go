@@ -1,0 +1,91 @@
+package bootside_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/antievilmaid/aem/internal/bootside"
+)
+
+// files lists what lies below a folder.
+func files(t *testing.T, root string) []string {
+	t.Helper()
+	var list []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			list = append(list, strings.TrimPrefix(path, root))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func debian(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc/initramfs-tools"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// Installed and removed, nothing is left; the scripts are scripts.
+func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
+	root := debian(t)
+	c := bootside.Config{Medium: "UUID=0d3c-11aa", Disks: []string{"aaaa-bbbb", "cccc"}, Plain: true}
+	if err := bootside.Install(root, c); err != nil {
+		t.Fatal(err)
+	}
+	if !bootside.Installed(root) || len(files(t, root)) != 3 {
+		t.Errorf("installed are %v", files(t, root))
+	}
+	conf, err := os.ReadFile(filepath.Join(root, "etc/aem/boot.conf"))
+	if err != nil || !strings.Contains(string(conf), `AEM_MEDIUM="UUID=0d3c-11aa"`) || !strings.Contains(string(conf), `AEM_OPTIONS="--disk aaaa-bbbb --disk cccc --plain"`) {
+		t.Errorf("%v: %s", err, conf)
+	}
+	for _, name := range []string{"etc/initramfs-tools/hooks/aem", "etc/initramfs-tools/scripts/init-premount/aem"} {
+		info, err := os.Stat(filepath.Join(root, name))
+		if err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if out, err := exec.Command("sh", "-n", filepath.Join(root, name)).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+		// initramfs-tools asks for what must run before.
+		if out, err := exec.Command("sh", filepath.Join(root, name), "prereqs").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "" {
+			t.Errorf("%s prereqs: %v: %s", name, err, out)
+		}
+	}
+	if err := bootside.Remove(root); err != nil || len(files(t, root)) != 0 || bootside.Installed(root) {
+		t.Errorf("%v; left are %v", err, files(t, root))
+	}
+	if err := bootside.Remove(root); err != nil {
+		t.Errorf("removed twice: %v", err)
+	}
+}
+
+// The configuration is read by a shell: nothing in it may be more than a word.
+func TestNothingInTheConfigurationReachesTheShell(t *testing.T) {
+	for _, c := range []bootside.Config{
+		{Medium: `x"; reboot; "`}, {Medium: "$(reboot)"}, {Medium: ""}, {Medium: "a b"}, {Medium: "ok", Disks: []string{"`reboot`"}}, {Medium: "ok", Disks: []string{"a\nb"}},
+	} {
+		root := debian(t)
+		if err := bootside.Install(root, c); err == nil || bootside.Installed(root) {
+			t.Errorf("%+v was installed", c)
+		}
+	}
+}
+
+func TestOtherSystemsAreRefused(t *testing.T) {
+	if err := bootside.Install(t.TempDir(), bootside.Config{Medium: "ok"}); !errors.Is(err, bootside.ErrUnknownInitramfs) {
+		t.Errorf("%v", err)
+	}
+}
