@@ -7,11 +7,11 @@
 // She writes back last year's header, whose passphrase she saw typed, and which was changed
 // since. She puts a volume of her own in place of the owner's: one whose key slots are
 // encrypted with cipher_null opens with any passphrase, and one whose data are keeps nothing
-// secret. She writes that the volume is being decrypted, and cryptsetup carries that out at
-// the owner's next login (CVE-2021-4122). She has read the volume key out of a machine that
-// was left unlocked, and adds a key slot. She takes the security key's token away or hides
-// a slot, so that the owner brings out the recovery passphrase. Every one of these is a
-// change of the header.
+// secret (CVE-2025-59054). She writes that the volume is being decrypted, and cryptsetup
+// carries that out at the owner's next login (CVE-2021-4122). She has read the volume key
+// out of a machine that was left unlocked, and adds a key slot. She takes the security key's
+// token away or hides a slot, so that the owner brings out the recovery passphrase. Every
+// one of these is a change of the header.
 //
 // # What is measured
 //
@@ -33,5 +33,6 @@
 // offset, size or checksum are wrong. A copy with a good checksum that is not understood
 // here is an error, never a reason to look elsewhere.
 //
-// A disk that answers differently the second time it is read is beyond a measurement.
+// A disk that answers differently the second time it is read is noticed only by opening the
+// volume with a copy of its header that was measured: see [Header.Length].
 package luks

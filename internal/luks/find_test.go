@@ -155,14 +155,14 @@ func TestFindWithoutSysfs(t *testing.T) {
 
 func TestCopyOfTheHeaderOnAnotherDiskIsNoticed(t *testing.T) {
 	m := newMachine(t)
-	m.disk("sda2", golden2(t))
-	m.disk("sdb1", other(t, strings.ToUpper(uuidA), "")) // udev's links are of one case only, crypttab's are not
+	m.disk("sda2", golden1())
+	m.disk("sdb1", other(t, strings.ToUpper(uuidB), "")) // udev's links are of one case only, crypttab's are not
 	volumes, err := luks.Find(m.root)
 	var d *luks.DuplicateError
 	if !errors.As(err, &d) || len(volumes) != 2 {
 		t.Fatalf("%v, %v", volumes, err)
 	}
-	if diff := cmp.Diff(&luks.DuplicateError{What: "UUID", Value: uuidA, Devices: []string{"/dev/sda2", "/dev/sdb1"}}, d); diff != "" {
+	if diff := cmp.Diff(&luks.DuplicateError{What: "UUID", Value: uuidB, Devices: []string{"/dev/sda2", "/dev/sdb1"}}, d); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -224,7 +224,7 @@ func TestBeneath(t *testing.T) {
 	m.mapped("dm-2", dmB, "more", plainDisk, "sdb1")
 	m.mapped("dm-3", "LVM-y", "vg-wide", plainDisk, "dm-0", "dm-2")
 	m.mapped("dm-4", "LVM-z", "vg-part", plainDisk, "dm-0", "sda1")
-	m.mapped("dm-5", "CRYPT-PLAIN-x", "swap", plainDisk, "sda1")
+	m.mapped("dm-5", "CRYPT-PLAIN-swap-of-mine", "swap", plainDisk, "sda1")
 	m.mapped("dm-6", "LVM-y", "vg-snap", plainDisk, "dm-1", "dm-3")
 	m.mapped("dm-7", "LVM-l", "vg-loop", plainDisk, "dm-7")
 	m.link("../../dm-1", "dev/disk/by-uuid/0815")

@@ -2,6 +2,7 @@ package luks_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +95,16 @@ func TestBackupAndRestoredVolumeAreMeasuredAlike(t *testing.T) {
 		if v.header().Detached || !backup.header().Detached {
 			t.Errorf("%s: detached: volume %v, backup %v", kind, v.header().Detached, backup.header().Detached)
 		}
+		whole := v.read()
+		start := volume{t, filepath.Join(t.TempDir(), "start")}
+		start.write(whole[:v.header().Length])
+		if !same(v.header(), start.header()) {
+			t.Errorf("%s: the first %d bytes are measured otherwise: %q", kind, v.header().Length, luks.Diff(v.header().Summary(), start.header().Summary()))
+		}
+		v.cryptsetup("open", "--test-passphrase", "--key-file", v.key("owner"), "--header", start.path, v.path)
+		if _, err := open(whole[:v.header().Length-1]); !errors.Is(err, luks.ErrDamaged) {
+			t.Errorf("%s: a byte less is as good: %v", kind, err)
+		}
 		v.cryptsetup("luksErase", v.path)
 		if same(v.header(), backup.header()) {
 			t.Errorf("%s: the erased header is measured as before", kind)
@@ -164,6 +175,18 @@ func TestCopyThatIsUsedIsTheOneThatCryptsetupUses(t *testing.T) {
 				t.Errorf("cryptsetup uses another copy:\n%s", dump)
 			}
 		})
+	}
+}
+
+func TestCopiesOfOneAgeThatSayDifferentThings(t *testing.T) {
+	v := format(t, "luks2", uuidA)
+	b := v.read()
+	at := strings.Index(string(b[copyLen:]), `"time":4`) + copyLen
+	copy(b[at:], `"time":9`)
+	mend(b)
+	h, err := open(b)
+	if e := isCopyError(t, h, err); e.Used != luks.Primary || h.KeySlots[0].KDF.Iterations != 4 {
+		t.Errorf("%+v with %v", h.KeySlots[0].KDF, err)
 	}
 }
 

@@ -17,6 +17,10 @@ type Header struct {
 	Subsystem string // LUKS2; a second label, of the program that made the volume
 	Sequence  uint64 // LUKS2: counts the header's writes; not measured
 	Detached  bool   // the data do not lie behind this header
+	// Length is how many bytes from the start hold the header and all slots. A copy of them
+	// is a detached header: who opens the volume with a copy that was measured opens what was
+	// measured, whatever the disk answers later.
+	Length uint64
 
 	KeySlots []KeySlot // those in use, by number
 	Segments []Segment

@@ -86,12 +86,13 @@ func openLUKS1(dev device) (*Header, error) {
 	if checkAreas(&f, areas, span{phdrLen, end}); f.err != nil {
 		return nil, f.err
 	}
+	h := &Header{Version: 1, UUID: text(b[168:208])}
 	for _, a := range areas {
+		h.Length = max(h.Length, a.Area.Offset+a.Area.Size)
 		if !dev.has(a.Area.Offset + a.Area.Size) {
 			return nil, damaged("key slot %d lies behind the end of the device", a.Number)
 		}
 	}
-	h := &Header{Version: 1, UUID: text(b[168:208])}
 	if err := h.decode(metadata, span{phdrLen, end}); err != nil {
 		return nil, err
 	}

@@ -194,6 +194,7 @@ func (c *luks2Copy) header(dev device) (*Header, error) {
 		return nil, malformed("its key slots have %d bytes", area)
 	}
 	end := 2*c.size + area
+	h.Length = end
 	if !dev.has(end) {
 		return nil, damaged("it claims %d bytes, and the device has %d", end, dev.size)
 	}
