@@ -90,9 +90,13 @@ func shortKey(key string) string {
 
 // Explain implements Database.
 func (d *dpkg) Explain(p string, since time.Time) (Explanation, error) {
-	f, _, err := d.tree.open(p)
+	f, info, err := d.tree.open(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.explain(p, "", since)
+	}
+	if err == nil && info.Size() > maxContent { // perhaps a hole of terabytes
+		f.Close()
+		err = errLarge
 	}
 	if err != nil {
 		return Explanation{}, fmt.Errorf("open %s: %w", shown(p), err)
@@ -110,10 +114,12 @@ func (d *dpkg) ExplainContent(p string, content io.Reader, since time.Time) (Exp
 	return d.explain(p, hex.EncodeToString(h.Sum(nil)), since)
 }
 
+var errLarge = fmt.Errorf("it has more than %d bytes", int64(maxContent))
+
 func readContent(to io.Writer, content io.Reader, name string) error {
 	n, err := io.Copy(to, io.LimitReader(content, maxContent+1))
 	if err == nil && n > maxContent {
-		err = fmt.Errorf("it has more than %d bytes", maxContent)
+		err = errLarge
 	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", shown(name), err)
