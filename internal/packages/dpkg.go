@@ -90,16 +90,12 @@ func shortKey(key string) string {
 
 // Explain implements Database.
 func (d *dpkg) Explain(p string, since time.Time) (Explanation, error) {
-	f, info, err := d.tree.open(p)
+	f, _, err := d.tree.openContent(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.explain(p, "", since)
 	}
-	if err == nil && info.Size() > maxContent { // perhaps a hole of terabytes
-		f.Close()
-		err = errLarge
-	}
 	if err != nil {
-		return Explanation{}, fmt.Errorf("open %s: %w", shown(p), err)
+		return Explanation{}, err
 	}
 	defer f.Close()
 	return d.ExplainContent(p, f, since)
@@ -112,19 +108,6 @@ func (d *dpkg) ExplainContent(p string, content io.Reader, since time.Time) (Exp
 		return Explanation{}, err
 	}
 	return d.explain(p, hex.EncodeToString(h.Sum(nil)), since)
-}
-
-var errLarge = fmt.Errorf("it has more than %d bytes", int64(maxContent))
-
-func readContent(to io.Writer, content io.Reader, name string) error {
-	n, err := io.Copy(to, io.LimitReader(content, maxContent+1))
-	if err == nil && n > maxContent {
-		err = errLarge
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", shown(name), err)
-	}
-	return nil
 }
 
 // explain is for a file with the MD5 sum given, or none if it is not there.
@@ -236,4 +219,4 @@ func (d *dpkg) origin(e Explanation, c Change, logged bool, since time.Time) str
 }
 
 // clock is a time as the machine's logs have it.
-func (d *dpkg) clock(t time.Time) string { return t.In(d.zone).Format("2006-01-02 15:04:05 -0700") }
+func (d *dpkg) clock(t time.Time) string { return t.In(d.zone).Format(clockFormat) }

@@ -22,3 +22,23 @@ func ParseAll(s string) (names, sums []string, when []time.Time) {
 	}
 	return names, sums, when
 }
+
+// OpenRPM answers from outputs of rpm that were recorded.
+func OpenRPM(root string, run func(args ...string) ([]byte, error)) (Database, error) {
+	t, err := openTree(root)
+	if err != nil {
+		return nil, err
+	}
+	return openRPM(t, run)
+}
+
+// ParseRPM returns the names of packages and of files in rpm's output.
+func ParseRPM(s string) (names, files []string) {
+	for _, p := range parseRPM(s) {
+		names = append(names, p.name)
+		for _, f := range p.files {
+			files = append(files, f.path)
+		}
+	}
+	return names, files
+}

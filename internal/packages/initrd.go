@@ -95,9 +95,9 @@ func (d *dpkg) makings(makers []int) []making {
 
 // generated explains an initrd.
 func (d *dpkg) generated(file, release string, since time.Time) (Explanation, error) {
-	f, info, err := d.tree.open(file)
+	f, info, err := d.tree.openContent(file)
 	if err != nil {
-		return Explanation{}, fmt.Errorf("open %s: %w", shown(file), err)
+		return Explanation{}, err
 	}
 	f.Close()
 	generators, kernels, err := d.makers(release)
@@ -155,16 +155,18 @@ func (d *dpkg) reasons(generators, kernels []int, since, until time.Time) ([]Cha
 		}
 		list = append(list, c.Change)
 	}
-	slices.SortStableFunc(list, func(a, b Change) int {
-		switch {
-		case a.Reason != "" && b.Reason == "":
-			return -1
-		case a.Reason == "" && b.Reason != "":
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(list, reasonsFirst)
 	return list, nil
+}
+
+func reasonsFirst(a, b Change) int {
+	switch {
+	case a.Reason != "" && b.Reason == "":
+		return -1
+	case a.Reason == "" && b.Reason != "":
+		return 1
+	}
+	return 0
 }
 
 // reason says why a change of a package leads to a new initrd. Without one, the

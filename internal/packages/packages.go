@@ -94,7 +94,7 @@ func Open(root string) (Database, error) {
 	case t.exists("/var/lib/dpkg/status"):
 		return openDpkg(t)
 	case t.exists("/usr/lib/sysimage/rpm"), t.exists("/var/lib/rpm"):
-		return nil, ErrNoDatabase
+		return openRPM(t, runRPM(root))
 	}
 	return nil, fmt.Errorf("%w under %s", ErrNoDatabase, root)
 }

@@ -90,6 +90,19 @@ func (t *tree) open(p string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
+// openContent opens a file that is to be compared.
+func (t *tree) openContent(p string) (*os.File, fs.FileInfo, error) {
+	f, info, err := t.open(p)
+	if err == nil && info.Size() > maxContent { // perhaps a hole of terabytes
+		f.Close()
+		err = errLarge
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("open %s: %w", shown(p), err)
+	}
+	return f, info, nil
+}
+
 // read reads a file of records.
 func (t *tree) read(p string) ([]byte, error) {
 	f, _, err := t.open(p)
@@ -129,6 +142,19 @@ func readAll(r io.Reader, name string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+var errLarge = fmt.Errorf("it has more than %d bytes", int64(maxContent))
+
+func readContent(to io.Writer, content io.Reader, name string) error {
+	n, err := io.Copy(to, io.LimitReader(content, maxContent+1))
+	if err == nil && n > maxContent {
+		err = errLarge
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", shown(name), err)
+	}
+	return nil
+}
+
 func (t *tree) exists(p string) bool {
 	p, err := t.resolve(p)
 	if err != nil {
@@ -165,5 +191,7 @@ func (t *tree) location() *time.Location {
 	}
 	return time.UTC
 }
+
+const clockFormat = "2006-01-02 15:04:05 -0700"
 
 func shown(s string) string { return eventlog.Printable([]byte(s)) }
