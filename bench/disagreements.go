@@ -66,15 +66,6 @@ var Rules = []Rule{
 		},
 	},
 	{
-		Name: "events made up for PCR 5", Readers: google, Right: OursIsRight,
-		Why:    "Where PCR 5 does not match, they add the events with which UEFI leaves boot services and try again. It helps with broken firmware; the caller is never told that the log does not say so.",
-		Source: "their lists of workarounds",
-		Explains: func(in *Input, d *Disagreement) bool {
-			all, _ := in.events(d.PCR, d.Alg)
-			return d.Question == LaterEvents && d.theyAccept() && all > 0
-		},
-	},
-	{
 		Name: "algorithm ids cut to 8 bits", Readers: google, Right: OursIsRight,
 		Why:    "They take the unknown algorithm 0x010b for SHA-256 (0x000b) and verify a bank that the log does not have.",
 		Source: "TPM Library, Part 2, clause 6.3: a TPM_ALG_ID has 16 bits",

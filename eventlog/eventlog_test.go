@@ -417,6 +417,27 @@ func TestAnEventThatNoBankProvesIsNoMatch(t *testing.T) {
 	}
 }
 
+// A known fault explains the value, and still no bank proves the event.
+func TestAFaultDoesNotProveAnEventThatNoBankProves(t *testing.T) {
+	log, err := eventlog.New(eventlog.Header{Format: eventlog.CryptoAgile, Algs: twoBanks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Append(event(5, eventlog.IPL, "in SHA-256 alone", tpm.SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	sha1 := *log.Replay(false).Bank(tpm.SHA1)
+	for _, text := range []string{"Exit Boot Services Invocation", "Exit Boot Services Returned with Success"} {
+		if err := sha1.Extend(5, tpm.SHA1.Sum([]byte(text))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := log.Verify(tpm.Banks{sha1}, tpm.PCRSet(5), false)
+	if len(report) != 1 || report[0].Fault == nil || report[0].Verdict != eventlog.Incomplete {
+		t.Errorf("%+v", report)
+	}
+}
+
 // Older modules keep a log for each algorithm; together they are one.
 func TestLogsOfOneAlgorithmAreJoined(t *testing.T) {
 	one := func(a tpm.Alg, texts ...string) *eventlog.Log {

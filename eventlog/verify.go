@@ -88,14 +88,15 @@ func (l *Log) Verify(actual tpm.Banks, pcrs tpm.PCRs, launched bool) Report {
 		first := len(report)
 		for i := range actual {
 			if bank := &actual[i]; bank.Values[p] != nil {
-				r := l.judge(p, bank.Alg, replayed.Value(bank.Alg, p), bank.Values[p], launched)
-				if r.Verdict == Match && unproven.Has(p) {
-					r.Verdict, r.Reason = Incomplete, "the log has an event without a digest in any bank that was compared"
-				}
-				report = append(report, r)
+				report = append(report, l.judge(p, bank.Alg, replayed.Value(bank.Alg, p), bank.Values[p], launched))
 			}
 		}
 		l.mendFaults(report[first:], actual, launched)
+		for i := range report[first:] {
+			if r := &report[first+i]; r.Verdict == Match && unproven.Has(p) {
+				r.Verdict, r.Reason = Incomplete, "the log has an event without a digest in any bank that was compared"
+			}
+		}
 	}
 	return report
 }

@@ -45,11 +45,12 @@ func (m *Machine) Login(ctx context.Context, user, password string) error {
 	if g[1] != "" {
 		return fmt.Errorf("log in as %s: the password is wrong", user)
 	}
-	// dash has no line editor, so nothing comes back but what commands print.
-	if err := m.Type("exec env TERM=dumb PS1= PS2= sh\r"); err != nil {
+	// dash has no line editor, so nothing comes back but what commands print. bash
+	// would eat what is typed before it has gone: so its end is waited for.
+	if err := m.Type(`exec env TERM=dumb PS1= PS2= sh -c 'stty -echo; dmesg -n 1; echo READY"-"$$; exec sh'` + "\r"); err != nil {
 		return err
 	}
-	_, _, err = m.Run(ctx, "stty -echo; dmesg -n 1")
+	_, err = m.Expect(ctx, `READY-\d+\r?\n`)
 	return err
 }
 
