@@ -3,14 +3,11 @@ package bench_test
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/antievilmaid/aem/bench"
+	"github.com/antievilmaid/aem/internal/corpus"
 )
-
-// corpus is a folder of real logs beside the project, which not everybody has.
-const corpus = "../../shared/corpus"
 
 // inputs are the generated logs, and the corpus where it is.
 func inputs(t *testing.T) map[string]*bench.Input {
@@ -19,22 +16,11 @@ func inputs(t *testing.T) map[string]*bench.Input {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(corpus); err != nil {
-		return all
-	}
-	for _, folder := range []string{"srtm", "drtm", "drtm-reconstructed", "drtm-synthetic", "malformed", "malformed-synthetic"} {
-		files, err := os.ReadDir(filepath.Join(corpus, folder))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("the corpus has no folder %s: %v", folder, err)
+	t.Run("corpus", func(t *testing.T) { // which not everybody has; the others are compared anyway
+		for _, name := range corpus.Files(t, "srtm", "drtm", "drtm-reconstructed", "drtm-synthetic", "malformed", "malformed-synthetic") {
+			all[name] = bench.NewInput(corpus.Read(t, name))
 		}
-		for _, f := range files {
-			b, err := os.ReadFile(filepath.Join(corpus, folder, f.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			all[folder+"/"+f.Name()] = bench.NewInput(b)
-		}
-	}
+	})
 	return all
 }
 

@@ -3,14 +3,11 @@ package drtm_test
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -100,77 +97,17 @@ func each(t *testing.T, test func(*testing.T, drtm.Platform, tpm.Version)) {
 	}
 }
 
-// corpus finds the collection of logs that stands beside the repository.
-func corpus(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-	dir = filepath.Join(dir, "../shared/corpus")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("the collection of logs is not beside the repository")
-	}
-	return dir
-}
-
 // corpusLog reads a log and the PCRs that are known to belong to it.
 func corpusLog(t testing.TB, name string) (*eventlog.Log, tpm.Banks) {
 	t.Helper()
-	dir := corpus(t)
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
+	actual := corpus.Banks(t, name, "pcrs")
+	if actual == nil {
+		actual = corpus.Banks(t, name, "replay")
 	}
-	expect := filepath.Join(dir, "expect", strings.ReplaceAll(name, "/", "_"))
-	text, err := os.ReadFile(expect + ".pcrs")
-	if err != nil {
-		if text, err = os.ReadFile(expect + ".replay"); err != nil {
-			t.Fatal(err)
-		}
+	if actual == nil {
+		t.Fatalf("%s: no PCR values are known", name)
 	}
-	return parse(t, b), banks(t, string(text))
-}
-
-// banks reads lines of algorithm, PCR and value.
-func banks(t testing.TB, text string) tpm.Banks {
-	t.Helper()
-	var bs tpm.Banks
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) != 3 || f[0] == "#" {
-			continue
-		}
-		a, err := tpm.ParseAlg(f[0])
-		if err != nil {
-			continue // a comment
-		}
-		p, err := strconv.Atoi(f[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		var d tpm.Digest
-		if _, err := fmt.Sscanf(f[2], "%x", &d); err != nil {
-			t.Fatal(err)
-		}
-		if bs.Bank(a) == nil {
-			bs = append(bs, tpm.Bank{Alg: a})
-		}
-		bs.Bank(a).Values[p] = d
-	}
-	if len(bs) == 0 {
-		t.Fatal("no PCR values are known")
-	}
-	return bs
+	return parse(t, corpus.Read(t, name)), actual
 }
 
 // values lists the launch's PCRs, for comparing.

@@ -5,14 +5,15 @@ import (
 	"testing"
 
 	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/corpus"
 )
 
 // What is decoded leads back to the same bytes, and most of what real machines
 // wrote is decoded.
 func TestBodiesOfTheCorpusDecodeAndEncodeAgain(t *testing.T) {
 	all, raw := map[eventlog.Type]int{}, map[eventlog.Type]int{}
-	for _, name := range corpusFiles(t, "drtm", "drtm-reconstructed", "drtm-synthetic", "srtm", "ccel", "malformed", "malformed-synthetic") {
-		log, _ := eventlog.Parse(read(t, name))
+	for _, name := range corpus.Files(t, "drtm", "drtm-reconstructed", "drtm-synthetic", "srtm", "ccel", "malformed", "malformed-synthetic") {
+		log, _ := eventlog.Parse(corpus.Read(t, name))
 		for i := range log.Events {
 			e := &log.Events[i]
 			d := e.Decode()

@@ -1,20 +1,15 @@
 package doctor_test
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/antievilmaid/aem/aem/doctor"
+	"github.com/antievilmaid/aem/internal/corpus"
 )
 
 // Registers of real machines, with what their owners reported.
 func TestRegistersOfRealMachines(t *testing.T) {
-	dir := filepath.Join(root(t), "../shared/corpus/txt")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("the collection of dumps is not beside the repository")
-	}
 	goodDPR := row{doctor.Good, "locked", ""}
 	launched := map[string]row{
 		doctor.RowRegisters: {doctor.Good, "", ""}, doctor.RowStatus: {doctor.Good, "in a measured environment", ""},
@@ -30,10 +25,7 @@ func TestRegistersOfRealMachines(t *testing.T) {
 		"regs-HP-HP_EliteBook_1040_14_inch_G9_Notebook_PC-20250928-113722.bin": {doctor.RowError: {doctor.Bad, "0xc0001c21", "MTRRs"}},
 		"guard-bootstrap-txt-public-space-unavailable.bin":                     {doctor.RowRegisters: {doctor.Bad, "does not decode", "switch Intel TXT"}},
 	} {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := corpus.Read(t, "txt/"+name)
 		e := &doctor.Evidence{CPUInfo: cpuinfo("GenuineIntel", 6, 94, 3, "a CPU", "vmx smx"), Registers: b}
 		records := doctor.Examine(e, today)
 		for what, w := range want {
@@ -47,11 +39,7 @@ func TestRegistersOfRealMachines(t *testing.T) {
 
 // The heap of a real server, whose firmware brings a module.
 func TestAHeapOfARealMachine(t *testing.T) {
-	path := filepath.Join(root(t), "../shared/corpus/txt/intelsecl-txt_heap_info.bin")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Skip("the collection of dumps is not beside the repository")
-	}
+	b := corpus.Read(t, "txt/intelsecl-txt_heap_info.bin")
 	e := txtLaptop(t)
 	e.Heap = b[0x1000:]
 	r := doctor.Find(doctor.Examine(e, today), doctor.RowHeap)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,49 +13,17 @@ import (
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/eventlog/cel"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/internal/initramfs"
 	"github.com/antievilmaid/aem/tpm"
 )
-
-const corpus = "../../../shared/corpus"
-
-// corpusFiles lists the files of the corpus by class and name.
-func corpusFiles(t *testing.T) []string {
-	t.Helper()
-	files, err := filepath.Glob(corpus + "/*/*")
-	if err != nil || len(files) == 0 {
-		t.Skip("the corpus is not beside the project")
-	}
-	var list []string
-	for _, f := range files {
-		if filepath.Base(filepath.Dir(f)) != "expect" {
-			list = append(list, f)
-		}
-	}
-	return list
-}
-
-// wanted reads lines of bank, PCR and value.
-func wanted(path string) map[string]string {
-	class, name := filepath.Base(filepath.Dir(path)), filepath.Base(path)
-	b, err := os.ReadFile(filepath.Join(corpus, "expect", class+"_"+name+".replay"))
-	if err != nil {
-		return nil
-	}
-	m := map[string]string{}
-	for line := range strings.Lines(string(b)) {
-		if w := strings.Fields(line); len(w) == 3 && w[0] != "#" {
-			m[w[0]+" "+w[1]] = w[2]
-		}
-	}
-	return m
-}
 
 // aem log FILE on every file of the corpus: it never fails on a file that is not
 // malformed on purpose, and the registers are those of an independent parser.
 func TestLogOnEveryFileOfTheCorpus(t *testing.T) {
 	compared := 0
-	for _, path := range corpusFiles(t) {
+	for _, name := range corpus.Files(t) {
+		path := filepath.Join(corpus.Dir(t), name)
 		exit, out, stderr := capture(t, []string{"log", path, "--json"})
 		if exit != aem.ExitOK {
 			t.Errorf("%s: exit %d, %s", path, exit, stderr)
@@ -69,14 +38,15 @@ func TestLogOnEveryFileOfTheCorpus(t *testing.T) {
 			t.Errorf("%s: %v: %.200s", path, err, out)
 			continue
 		}
-		for key, value := range wanted(path) {
-			bank, pcr, _ := strings.Cut(key, " ")
-			if a, err := tpm.ParseAlg(bank); err != nil || !a.Available() {
-				continue
-			}
-			compared++
-			if got := r.Replay[bank][pcr]; got != value {
-				t.Errorf("%s: %s replays to %q; want %s", path, key, got, value)
+		for _, want := range corpus.Banks(t, name, "replay") {
+			for p, value := range want.Values {
+				if value == nil {
+					continue
+				}
+				compared++
+				if got := r.Replay[want.Alg.String()][strconv.Itoa(p)]; got != value.String() {
+					t.Errorf("%s: %s PCR %d replays to %q; want %s", name, want.Alg, p, got, value)
+				}
 			}
 		}
 		if exit, out, stderr = capture(t, []string{"log", path}); exit != aem.ExitOK || out == "" {

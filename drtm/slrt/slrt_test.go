@@ -4,16 +4,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/antievilmaid/aem/drtm/slrt"
+	"github.com/antievilmaid/aem/internal/corpus"
 )
-
-const corpus = "../../../shared/corpus"
 
 var le = binary.LittleEndian
 
@@ -88,32 +86,25 @@ func TestBothLayouts(t *testing.T) {
 }
 
 func TestTablesOfTheCorpus(t *testing.T) {
-	files, _ := filepath.Glob(corpus + "/txt/slrt-*.bin")
-	if len(files) == 0 {
-		t.Skip("the corpus is not beside the project")
-	}
-	for _, path := range files {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+	for _, name := range corpus.Files(t, "txt") {
+		if !strings.HasPrefix(name, "txt/slrt-") {
+			continue
 		}
+		b := corpus.Read(t, name)
 		got, err := slrt.Parse(b)
 		if err != nil {
-			t.Errorf("%s: %v", filepath.Base(path), err)
+			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		policy, ok := got.Policy()
 		if got.DLInfo() == nil || got.LogInfo() == nil || got.IntelInfo() == nil || !ok || len(policy) == 0 {
-			t.Errorf("%s: an entry was not decoded: %+v", filepath.Base(path), got.Entries)
+			t.Errorf("%s: an entry was not decoded: %+v", name, got.Entries)
 		}
 		if !bytes.Equal(got.AppendTo(nil), b) {
-			t.Errorf("%s: written again it differs", filepath.Base(path))
+			t.Errorf("%s: written again it differs", name)
 		}
 	}
-	b, err := os.ReadFile(corpus + "/malformed-synthetic/slrt-entry-size-huge.bin")
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := corpus.Read(t, "malformed-synthetic/slrt-entry-size-huge.bin")
 	var syntax *slrt.SyntaxError
 	if got, err := slrt.Parse(b); !errors.As(err, &syntax) || got == nil || !bytes.Equal(got.AppendTo(nil), b) {
 		t.Errorf("an entry larger than the table: %v", err)

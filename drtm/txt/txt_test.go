@@ -4,18 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/antievilmaid/aem/drtm/txt"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/tpm"
 )
-
-const corpus = "../../../shared/corpus"
 
 var le = binary.LittleEndian
 
@@ -25,18 +22,6 @@ func put(values ...any) []byte {
 		binary.Write(&b, le, v)
 	}
 	return b.Bytes()
-}
-
-func corpusFile(t *testing.T, name string) []byte {
-	t.Helper()
-	if _, err := os.Stat(corpus); err != nil {
-		t.Skip("the corpus is not beside the project")
-	}
-	b, err := os.ReadFile(filepath.Join(corpus, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // Registers of real machines, by the facts that their owners reported.
@@ -53,7 +38,7 @@ func TestRegistersOfTheCorpus(t *testing.T) {
 		"regs-LENOVO-20HRS11400-20260212-141452.bin":                           {launched: true, text: "no error"},
 		"guard-bootstrap-txt-public-space-unavailable.bin":                     {text: "absent"},
 	} {
-		r, err := txt.ParseRegisters(corpusFile(t, "txt/"+name))
+		r, err := txt.ParseRegisters(corpus.Read(t, "txt/"+name))
 		if want.text == "absent" {
 			if !errors.Is(err, txt.ErrAbsent) {
 				t.Errorf("%s: %v", name, err)
@@ -128,7 +113,7 @@ func TestErrorCodes(t *testing.T) {
 // The heap of a real server, with what is known of it.
 func TestTheHeapOfTheCorpus(t *testing.T) {
 	const base = 0x1000
-	image := corpusFile(t, "txt/intelsecl-txt_heap_info.bin")
+	image := corpus.Read(t, "txt/intelsecl-txt_heap_info.bin")
 	h, err := txt.ParseHeap(image[base:])
 	if err != nil {
 		t.Fatal(err)

@@ -3,14 +3,13 @@ package cel_test
 import (
 	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/eventlog/cel"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -109,29 +108,15 @@ func TestBanksWithoutDigestsStay(t *testing.T) {
 }
 
 func TestTheCorpusReplaysAlikeThroughEveryEncoding(t *testing.T) {
-	const corpus = "../../../shared/corpus"
-	if _, err := os.Stat(corpus); err != nil {
-		t.Skip("the corpus of real logs is not beside the project")
-	}
 	replayed := 0
-	for _, folder := range []string{"srtm", "drtm", "drtm-reconstructed", "drtm-synthetic"} {
-		files, err := os.ReadDir(filepath.Join(corpus, folder))
-		if err != nil {
-			t.Fatal(err)
+	for _, name := range corpus.Files(t, "srtm", "drtm", "drtm-reconstructed", "drtm-synthetic") {
+		// Logs that can't be read to their end count too, as far as they go.
+		log, _ := eventlog.Parse(corpus.Read(t, name))
+		if len(log.Events) == 0 {
+			continue
 		}
-		for _, f := range files {
-			b, err := os.ReadFile(filepath.Join(corpus, folder, f.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Logs that can't be read to their end count too, as far as they go.
-			log, _ := eventlog.Parse(b)
-			if len(log.Events) == 0 {
-				continue
-			}
-			wantReplay(t, f.Name(), log)
-			replayed++
-		}
+		wantReplay(t, name, log)
+		replayed++
 	}
 	if replayed < 40 {
 		t.Errorf("only %d logs of the corpus have events", replayed)

@@ -7,17 +7,15 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
+	"path"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/antievilmaid/aem/eventlog/ima"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/tpm"
 )
-
-const corpus = "../../../shared/corpus"
 
 var algs = []tpm.Alg{tpm.SHA1, tpm.SHA256}
 
@@ -56,37 +54,14 @@ func replay(t testing.TB, r source) (*ima.Replay, error) {
 	}
 }
 
-// wanted reads lines of bank, PCR and value.
-func wanted(t *testing.T, path string) map[string]string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	m := map[string]string{}
-	for line := range strings.Lines(string(b)) {
-		if w := strings.Fields(line); len(w) == 3 && w[0] != "#" {
-			m[w[0]+" "+w[1]] = w[2]
-		}
-	}
-	return m
-}
-
 func TestListsOfTheCorpusReplayAsAnIndependentParserDoes(t *testing.T) {
-	files, err := filepath.Glob(corpus + "/*/*")
-	if err != nil || len(files) == 0 {
-		t.Skip("the corpus of real lists is not beside the project")
-	}
 	compared := 0
-	for _, path := range files {
-		class, name := filepath.Base(filepath.Dir(path)), filepath.Base(path)
-		if class != "ima" && !strings.HasPrefix(name, "ima-") || strings.HasSuffix(name, ".txt") {
+	for _, name := range corpus.Files(t) {
+		class, base := path.Split(name)
+		if class != "ima/" && !strings.HasPrefix(base, "ima-") || strings.HasSuffix(base, ".txt") {
 			continue
 		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := corpus.Read(t, name)
 		p, err := replay(t, ima.NewReader(bytes.NewReader(b)))
 		if damaged := strings.Contains(name, "trunc") || strings.Contains(name, "ng-sha1-invalidated"); (err != nil) != damaged {
 			t.Errorf("%s: %v", name, err)
@@ -94,19 +69,15 @@ func TestListsOfTheCorpusReplayAsAnIndependentParserDoes(t *testing.T) {
 		if p.Entries == 0 && err == nil {
 			t.Errorf("%s: no entry", name)
 		}
-		for key, value := range wanted(t, filepath.Join(corpus, "expect", class+"_"+name+".replay")) {
-			var alg string
-			var pcr tpm.PCR
-			if _, err := fmt.Sscan(key, &alg, &pcr); err != nil {
-				t.Fatal(err)
-			}
-			a, err := tpm.ParseAlg(alg)
-			if err != nil {
-				continue
-			}
-			compared++
-			if got := p.Own.Value(a, pcr).String(); got != value {
-				t.Errorf("%s: %s replays to %s; want %s", name, key, got, value)
+		for _, want := range corpus.Banks(t, name, "replay") {
+			for i, value := range want.Values {
+				if value == nil {
+					continue
+				}
+				compared++
+				if got := p.Own.Value(want.Alg, tpm.PCR(i)); !got.Equal(value) {
+					t.Errorf("%s: %s PCR %d replays to %s; want %s", name, want.Alg, i, got, value)
+				}
 			}
 		}
 		t.Logf("%s: %d entries, %d violations, %d untrue", name, p.Entries, p.Violations, p.Untrue)
@@ -117,20 +88,15 @@ func TestListsOfTheCorpusReplayAsAnIndependentParserDoes(t *testing.T) {
 }
 
 func TestTextsOfTheCorpusAreRead(t *testing.T) {
-	files, _ := filepath.Glob(corpus + "/ima/*ascii*.txt")
-	more, _ := filepath.Glob(corpus + "/ima/keylime*.txt")
-	files = append(files, more...)
-	if len(files) == 0 {
-		t.Skip("the corpus of real lists is not beside the project")
-	}
-	for _, path := range files {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
+	for _, name := range corpus.Files(t, "ima") {
+		base := path.Base(name)
+		if !strings.HasSuffix(base, ".txt") || !strings.HasPrefix(base, "keylime") && !strings.Contains(base, "ascii") {
+			continue
 		}
+		b := corpus.Read(t, name)
 		p, err := replay(t, ima.NewTextReader(bytes.NewReader(b)))
 		if err != nil || p.Entries == 0 {
-			t.Errorf("%s: %d entries, %v", filepath.Base(path), p.Entries, err)
+			t.Errorf("%s: %d entries, %v", name, p.Entries, err)
 		}
 	}
 }

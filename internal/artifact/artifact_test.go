@@ -1,8 +1,7 @@
 package artifact_test
 
 import (
-	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"testing"
 
@@ -10,28 +9,17 @@ import (
 	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/eventlog/cel"
 	"github.com/antievilmaid/aem/internal/artifact"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/internal/initramfs"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
 )
 
-const corpus = "../../../shared/corpus"
-
 // Every file of the corpus is recognised for what its class says it is.
 func TestFilesOfTheCorpusAreRecognised(t *testing.T) {
-	files, _ := filepath.Glob(corpus + "/*/*")
-	if len(files) == 0 {
-		t.Skip("the corpus is not beside the project")
-	}
-	for _, path := range files {
-		class, name := filepath.Base(filepath.Dir(path)), filepath.Base(path)
-		if class == "expect" {
-			continue
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, file := range corpus.Files(t) {
+		class, name := path.Dir(file), path.Base(file)
+		b := corpus.Read(t, file)
 		want := artifact.EventLog
 		switch {
 		case class == "acpi" && !strings.Contains(name, "invalid_signature"):
@@ -128,22 +116,17 @@ func TestDescriptionsSayWhatMatters(t *testing.T) {
 }
 
 func TestTheHeapsLogIsFound(t *testing.T) {
-	b, err := os.ReadFile(corpus + "/txt/intelsecl-txt_heap_info.bin")
-	if err != nil {
-		t.Skip("the corpus is not beside the project")
-	}
+	const name = "txt/intelsecl-txt_heap_info.bin"
+	b := corpus.Read(t, name)
 	logs, err := artifact.HeapLogs(b, 0)
 	if err != nil || len(logs) != 1 {
 		t.Fatalf("%d logs, %v", len(logs), err)
 	}
-	want, err := os.ReadFile(corpus + "/expect/txt_intelsecl-txt_heap_info.bin.replay")
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := corpus.Banks(t, name, "replay")
 	banks := drtm.Replay(logs[0])
 	for _, a := range banks.Algs() {
 		for _, p := range []tpm.PCR{17, 18} {
-			if v := banks.Value(a, p).String(); !strings.Contains(string(want), v) {
+			if v := banks.Value(a, p); !v.Equal(want.Value(a, p)) {
 				t.Errorf("%s PCR %d replays to %s", a, p, v)
 			}
 		}

@@ -4,42 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/antievilmaid/aem/drtm/txt"
 	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/corpus"
 	"github.com/antievilmaid/aem/internal/livelog"
 	"github.com/antievilmaid/aem/internal/physmem"
 )
-
-// corpusFile reads from the collection that stands beside the repository.
-func corpusFile(t *testing.T, name string) []byte {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-	dir = filepath.Join(dir, "../shared/corpus")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("the collection is not beside the repository")
-	}
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 func TestRegisters(t *testing.T) {
 	rec := &recorder{memory: physmem.Image(txt.PublicBase, registers(launched, heapBase, heapSize))}
@@ -93,12 +66,12 @@ func TestRegistersThatCannotBeRead(t *testing.T) {
 // log's address counts from the heap, so the log stands there as memory of its own.
 func TestHeapOfTheCorpus(t *testing.T) {
 	const base = 0x1000 // by the capture's first 16 bytes
-	capture := corpusFile(t, "txt/intelsecl-txt_heap_info.bin")
+	capture := corpus.Read(t, "txt/intelsecl-txt_heap_info.bin")
 	size := le.Uint64(capture[8:])
 	if got := le.Uint64(capture); got != base || uint64(len(capture)) < base+size {
 		t.Fatalf("the capture is of %d bytes at %#x", size, got)
 	}
-	page := corpusFile(t, "txt/regs-GETAC-UX10G2-20250928-091815.bin")
+	page := corpus.Read(t, "txt/regs-GETAC-UX10G2-20250928-091815.bin")
 	const place = 0x9bf10000
 	le.PutUint64(page[0x300:], place)
 	le.PutUint64(page[0x308:], size)
