@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -218,23 +216,5 @@ func compare(t *testing.T, good, e *doctor.Evidence, want map[string]row) {
 		case named && (r.State != w.state || !strings.Contains(r.Text, w.text) || !strings.Contains(r.Advice, w.advice)):
 			t.Errorf("%s is %s: %q, advice %q; want %s: %q, %q", r.Name, r.State, r.Text, r.Advice, w.state, w.text, w.advice)
 		}
-	}
-}
-
-// root is the repository's.
-func root(t testing.TB) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
 	}
 }
