@@ -2,6 +2,7 @@ package packages_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,6 +197,8 @@ func TestDiversions(t *testing.T) {
 	r.verified("/etc/x.packaged", true, "local", "")
 	r.write("usr/bin/sh", "DASH")
 	r.verified("/bin/sh", false, "bash", "was changed")
+	r.write("usr/bin/sh.distrib", "BASH")
+	r.verified("/bin/sh.distrib", false, "dash", "was changed")
 }
 
 // Packages for two architectures share files that are equal.
@@ -224,10 +227,11 @@ func TestSeveralArchitectures(t *testing.T) {
 // dpkg collects changes of its status file in a folder before it writes them back.
 func TestStatusThatWasNotWrittenBack(t *testing.T) {
 	r := kernels(t)
-	r.write("var/lib/dpkg/updates/0001", "Package: "+kernel+"\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 6.1.192-4\n")
-	r.write("var/lib/dpkg/updates/0000", "Package: "+kernel+"\nStatus: install ok unpacked\nArchitecture: amd64\nVersion: 6.1.192-4\n")
+	for i := range 10 { // the last one counts
+		r.write(fmt.Sprintf("var/lib/dpkg/updates/%04d", i), "Package: "+kernel+"\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 6.1.192-"+fmt.Sprint(i)+"\n")
+	}
 	r.write("var/lib/dpkg/updates/tmp.i", "Package: "+kernel+"\nStatus: install ok installed\nArchitecture: amd64\nVersion: 9\n")
-	r.verified(vmlinuz, false, kernel, "half-configured; it belongs to "+kernel+" 6.1.192-4")
+	r.verified(vmlinuz, false, kernel, "half-configured; it belongs to "+kernel+" 6.1.192-9")
 }
 
 // Logs are rotated away. The list of files still has its time.
@@ -264,6 +268,8 @@ func TestChanges(t *testing.T) {
 	r.add("var/log/dpkg.log", `2026-03-02 10:00:00 upgrade tzdata:all 2 2
 2026-03-02 10:00:01 remove nano:amd64 7.2 <none>
 2026-03-02 10:00:02 purge nano:amd64 7.2 <none>
+2026-03-03 00:00:01 remove nano:amd64 7 <none>
+2026-03-03 00:00:02 install nano:amd64 <none> 8
 2026-03-02 10:00:03 upgrade tzdata:all 2
 2026-03-02 25:00:00 upgrade tzdata:all 2 3
 not a line
@@ -281,20 +287,33 @@ Install: gone:amd64 (1, automatic), tzdata:amd64 (3)
 Remove: nano:amd64 (7)
 Error: Sub-process /usr/bin/dpkg returned an error code (1)
 `)
-	got, err := r.open().Changes(at("2026-03-01 09:14:00"))
+	got, err := r.open().Changes(at("2026-03-01 09:13:00"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []packages.Change{
+		{Package: "bash", From: "5.1", To: "5.2", When: at("2026-03-01 09:13:58"), Command: "apt-get upgrade"},
 		{Package: kernel, From: "6.1.192-2", To: "6.1.192-3", When: at("2026-03-01 09:14:01"), Command: "apt-get upgrade"},
 		{Package: "tzdata", From: "2", To: "2", When: at("2026-03-02 10:00:00"), Command: "apt-get --reinstall install tzdata"},
 		{Package: "nano", From: "7.2", When: at("2026-03-02 10:00:01")},
 		{Package: "gone", To: "1", When: at("2026-03-03 00:00:00"), Command: "apt install gone"},
 		{Package: "tzdata", To: "3", When: at("2026-03-03 00:00:00"), Command: "apt install gone"},
-		{Package: "nano", From: "7", When: at("2026-03-03 00:00:00"), Command: "apt install gone"},
+		{Package: "nano", From: "7", When: at("2026-03-03 00:00:01"), Command: "apt install gone"},
+		{Package: "nano", To: "8", When: at("2026-03-03 00:00:02")},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// Copies that somebody made of a log, and packings that are not known, are no logs.
+func TestFilesThatAreNoLogs(t *testing.T) {
+	r := kernels(t)
+	for _, name := range []string{"dpkg.log.bak", "dpkg.log.4.xz", "dpkg.log.gz", "dpkg.log.", "my-dpkg.log"} {
+		r.write("var/log/"+name, "2026-03-05 00:00:00 install evil:all <none> 1\n")
+	}
+	if got, err := r.open().Changes(at("2026-03-04 00:00:00")); err != nil || len(got) != 0 {
+		t.Errorf("%v (%v)", got, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -70,30 +69,17 @@ func version(s string) string {
 	return s
 }
 
-// readLogs calls read with a log and its rotated predecessors, the oldest first.
-// Those that are packed otherwise than by gzip are left out.
+// readLogs calls read with a log and those that were rotated, in any order. Those that
+// are packed otherwise than by gzip are left out.
 func (t *tree) readLogs(dir, name string, read func(string)) error {
 	names, err := t.names(dir)
 	if err != nil {
 		return err
 	}
-	age := map[string]int{}
-	for _, n := range names {
-		rest, ok := strings.CutPrefix(strings.TrimSuffix(n, ".gz"), name)
-		if !ok {
-			continue
-		}
-		if rest == "" {
-			age[n] = 0
-		} else if i, err := strconv.Atoi(strings.TrimPrefix(rest, ".")); err == nil && i > 0 && rest[0] == '.' {
-			age[n] = i
-		}
-	}
-	names = slices.DeleteFunc(names, func(n string) bool { _, ok := age[n]; return !ok })
+	names = slices.DeleteFunc(names, func(n string) bool { return !isLog(n, name) })
 	if len(names) > maxLogs {
 		return fmt.Errorf("%s has more than %d logs of the name %s", dir, maxLogs, name)
 	}
-	slices.SortFunc(names, func(a, b string) int { return age[b] - age[a] })
 	for _, n := range names {
 		b, err := t.readPacked(dir + "/" + n)
 		if errors.Is(err, fs.ErrNotExist) { // rotated in this moment
@@ -105,6 +91,16 @@ func (t *tree) readLogs(dir, name string, read func(string)) error {
 		read(string(b))
 	}
 	return nil
+}
+
+// isLog reports "dpkg.log", "dpkg.log.1", "dpkg.log.2.gz".
+func isLog(n, name string) bool {
+	rest, ok := strings.CutPrefix(n, name)
+	if !ok || rest == "" {
+		return ok
+	}
+	digits, ok := strings.CutPrefix(strings.TrimSuffix(rest, ".gz"), ".")
+	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
 // changes picks the changes of packages from the log.

@@ -183,7 +183,7 @@ func (d *dpkg) reason(pkg int, generators, kernels []int) (string, error) {
 		return "", err
 	}
 	for line := range strings.Lines(string(b)) {
-		if w := strings.Fields(line); len(w) == 2 && strings.HasPrefix(w[0], "activate") && w[1] == trigger {
+		if w := strings.Fields(line); len(w) == 2 && w[1] == trigger {
 			return "it asks for a new initrd", nil
 		}
 	}

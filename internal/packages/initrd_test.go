@@ -76,7 +76,8 @@ func TestInitrdAtOtherTimes(t *testing.T) {
 	}{
 		{"begin", "2026-03-01 10:00:07", "2026-03-01 09:30:00", true, "while initramfs-tools"},
 		{"end", "2026-03-01 10:00:15", "2026-03-01 09:30:00", true, "while initramfs-tools"},
-		{"logs round", "2026-03-01 10:00:17", "2026-03-01 09:30:00", true, "while initramfs-tools"},
+		{"logs round, begin", "2026-03-01 10:00:05", "2026-03-01 09:30:00", true, "while initramfs-tools"},
+		{"logs round, end", "2026-03-01 10:00:17", "2026-03-01 09:30:00", true, "while initramfs-tools"},
 		{"later", "2026-03-01 10:00:18", "2026-03-01 09:30:00", false, "when no package made an initrd"},
 		{"earlier", "2026-03-01 10:00:04", "2026-03-01 09:30:00", false, "when no package made an initrd"},
 		{"in the future", "2027-03-01 10:00:14", "2026-03-01 09:30:00", false, "when no package made an initrd"},

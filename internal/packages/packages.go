@@ -8,7 +8,7 @@ import (
 )
 
 // A Database answers from the records of one package manager. The records are read
-// once: open it anew after packages changed.
+// once: open it anew after packages changed. It is for one goroutine.
 type Database interface {
 	// Explain says what the records know about a file of the root that was opened, and
 	// compares its content. Links are followed. Times are held against since, the time

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -115,7 +114,7 @@ func (r *rpm) owned(file string, o rpmOwner, sums []string, since time.Time) Exp
 	case slices.Contains(sums, o.file.digest):
 		e.Verified = true
 		e.Why = fmt.Sprintf("%s is as its package has it; %s", shown(file), says)
-	case o.file.digest == "" && strings.HasPrefix(path.Base(file), "vmlinuz") && model >= 0:
+	case o.file.digest == "" && model >= 0:
 		e.Verified = true
 		e.Why = fmt.Sprintf("%s is a copy of %s; %s", shown(file), shown(o.files[model].path), says)
 	case o.file.digest == "":

@@ -1,7 +1,9 @@
 package packages_test
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,6 +46,8 @@ func recorded(args ...string) ([]byte, error) {
 		name, err = "kernel", nil
 	case args[0] == "-qf" && file == "/usr/bin/bash":
 		name, err = "bash", nil
+	case file == "/usr/bin/missing": // and on the other stream, that there is no such file
+		return nil, errExit
 	}
 	b, e := os.ReadFile("testdata/rpm/" + name + ".txt")
 	return b, errors.Join(err, e)
@@ -88,6 +92,40 @@ func TestFilesOfRPM(t *testing.T) {
 	}
 	if e, err := d.Explain("/boot/vmlinuz-"+fedora, time.Time{}); err != nil || e.Verified || !strings.Contains(e.Why, "is not there") {
 		t.Errorf("a kernel that is gone: %+v (%v)", e, err)
+	}
+}
+
+// A package may have two files of one name; the record of the other one says nothing.
+func TestOtherFileOfTheSameName(t *testing.T) {
+	r := root{t, t.TempDir()}
+	r.write("etc/config", "EVIL")
+	d, err := packages.OpenRPM(r.dir, func(args ...string) ([]byte, error) {
+		answer := "P\tx\t1\tnoarch\t1795252604\t1\n"
+		if args[0] == "-qf" {
+			answer += fmt.Sprintf("F\t%x\t/opt/config\nF\t%x\t/etc/config\n", sha256.Sum256([]byte("EVIL")), sha256.Sum256([]byte("GOOD")))
+		}
+		return []byte(answer), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := d.Explain("/etc/config", time.Time{}); err != nil || e.Verified || !strings.Contains(e.Why, "was changed") {
+		t.Errorf("%+v (%v)", e, err)
+	}
+}
+
+// MD5 was rpm's checksum once, and a digest of it can't be compared here.
+func TestOldChecksumOfRPM(t *testing.T) {
+	r := root{t, t.TempDir()}
+	r.write("etc/x", "X")
+	d, err := packages.OpenRPM(r.dir, func(args ...string) ([]byte, error) {
+		return []byte("P\tx\t1\tnoarch\t1795252604\t1\nF\t" + sum("X") + "\t/etc/x\n"), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := d.Explain("/etc/x", time.Time{}); err != nil || e.Verified || !strings.Contains(e.Why, "none of SHA-256 or SHA-512") {
+		t.Errorf("%+v (%v)", e, err)
 	}
 }
 
