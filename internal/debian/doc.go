@@ -29,6 +29,13 @@
 // gives the result to drtmsim. What aem predict says of the same folder can then
 // be held against the launch.
 //
+// # The firmware's log
+//
+// Under a BIOS the kernel finds the firmware's log. Under UEFI it gets the log only
+// through its EFI entry, and the command linux of Debian 12's GRUB uses that with
+// Secure Boot alone. A test that needs the log there writes linuxefi and initrdefi
+// into grub.cfg in place of linux and initrd.
+//
 // # What it needs of the machine
 //
 // Everything is made out of files: folders become file systems by mke2fs -d, the

@@ -41,11 +41,13 @@ type Machine struct {
 	// Next is what was launched or started directly, or nil.
 	Next *Next
 
+	variant  Variant
 	dir      string // sockets, the shared folder; removed at the end
 	emulator *testbed.Emulator
 	sim      *simulator
 	commands int  // how many Start has typed
 	mounted  bool // the shared folder, in the guest
+	greeted  bool // the login prompt has been seen already
 }
 
 // Boot switches the machine on. Its owner calls Kill at the end, also after it has
@@ -55,7 +57,7 @@ func (d *Disk) Boot(c Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{dir: dir}
+	m := &Machine{variant: d.Variant, dir: dir}
 	if err := m.start(d, c); err != nil {
 		m.Kill()
 		return nil, fmt.Errorf("start Debian: %w", err)

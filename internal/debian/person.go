@@ -2,48 +2,79 @@ package debian
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// passphrasePrompt is cryptsetup's in the one initramfs, systemd's in the other.
+const passphrasePrompt = `(?:Please unlock disk|Please enter passphrase for disk) ([^\s:]+)[^:]*:`
 
 // ExpectPassphrasePrompt waits for the prompt of a LUKS volume's passphrase, and
 // returns the volume's name in crypttab, root or home.
 func (m *Machine) ExpectPassphrasePrompt(ctx context.Context) (string, error) {
-	// cryptsetup's askpass in the one initramfs, systemd's in the other.
-	g, err := m.Expect(ctx, `(?:Please unlock disk|Please enter passphrase for disk) ([^\s:]+)[^:]*:`)
+	g, err := m.Expect(ctx, passphrasePrompt)
 	if err != nil {
 		return "", err
 	}
 	return g[1], nil
 }
 
-// Unlock waits for the passphrase prompt of each volume that the variant has, and
-// types the passphrase. It does not wait for what comes of it.
+// reaction is how long a person takes from seeing a prompt to the first key. systemd
+// prints its prompt before it switches the echo off, and has done both by then.
+const reaction = 300 * time.Millisecond
+
+// Unlock waits for the passphrase prompt and types the passphrase, for a second
+// volume too. dracut asks once for both where they have the same. What comes of the
+// last one is not waited for.
 func (m *Machine) Unlock(ctx context.Context, passphrase string) error {
 	if _, err := m.ExpectPassphrasePrompt(ctx); err != nil {
 		return err
 	}
+	time.Sleep(reaction)
+	if err := m.Type(passphrase + "\r"); err != nil || !m.variant.Two {
+		return err
+	}
+	g, err := m.Expect(ctx, passphrasePrompt+`|login: `)
+	if err != nil {
+		return err
+	}
+	if m.greeted = g[1] == ""; m.greeted {
+		return nil
+	}
+	time.Sleep(reaction)
 	return m.Type(passphrase + "\r")
 }
+
+// ErrLogin is wrapped where the machine doesn't let the person in.
+var ErrLogin = errors.New("the login was refused")
 
 // Login waits for the login prompt and logs in. It then prepares the shell for
 // [Machine.Run]: without echo, prompt, colours and the kernel's messages.
 func (m *Machine) Login(ctx context.Context, user, password string) error {
-	for _, step := range [][2]string{{`login: `, user}, {`Password: `, password}} {
-		if _, err := m.Expect(ctx, step[0]); err != nil {
+	if !m.greeted {
+		if _, err := m.Expect(ctx, `login: `); err != nil {
 			return err
 		}
-		if err := m.Type(step[1] + "\r"); err != nil {
-			return err
-		}
+	}
+	m.greeted = false
+	if err := m.Type(user + "\r"); err != nil {
+		return err
+	}
+	if _, err := m.Expect(ctx, `Password: `); err != nil {
+		return err
+	}
+	if err := m.Type(password + "\r"); err != nil {
+		return err
 	}
 	g, err := m.Expect(ctx, `(Login incorrect)|\w@debian:[^\n]*[#$] `)
 	if err != nil {
 		return err
 	}
 	if g[1] != "" {
-		return fmt.Errorf("log in as %s: the password is wrong", user)
+		return fmt.Errorf("%w: the password of %s is wrong", ErrLogin, user)
 	}
 	// dash has no line editor, so nothing comes back but what commands print. bash
 	// would eat what is typed before it has gone: so its end is waited for.
