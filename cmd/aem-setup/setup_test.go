@@ -111,8 +111,8 @@ func TestSetUp(t *testing.T) {
 			l.want(aem.ExitOK, "run aem-setup init", "", "status")
 			l.want(aem.ExitError, "not set up yet", sentence+"\n", "secret", "set", "text")
 			l.want(aem.ExitUsage, "--medium is needed", "", "init")
-			l.want(aem.ExitOK, "Ready.", "", "init", "--medium", l.dir)
-			l.want(aem.ExitError, "set up already", "", "init", "--medium", l.dir)
+			l.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", l.dir)
+			l.want(aem.ExitError, "set up already", "", "init", "--no-disks", "--medium", l.dir)
 			l.want(aem.ExitError, "no secret to seal yet", "", "seal")
 			l.want(aem.ExitError, "empty sentence", "\n", "secret", "set", "text")
 			l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
@@ -167,7 +167,7 @@ func wantNoSecret(t *testing.T, dir string) {
 
 func TestABootThatWasNotLaunchedIsNotSealedTo(t *testing.T) {
 	l := newLaptop(t, tpm.V20)
-	l.want(aem.ExitOK, "Ready.", "", "init", "--medium", l.dir)
+	l.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", l.dir)
 	l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
 	conn, err := swtpm.Dial(l.socket)
 	if err != nil {
@@ -209,7 +209,7 @@ func TestDailyLife(t *testing.T) {
 			}
 			grub(testbed.BzImage("one"), []byte("one"))
 			l.boot()
-			l.want(aem.ExitOK, "Ready.", "", "init", "--medium", l.dir)
+			l.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", l.dir)
 			l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
 			l.want(aem.ExitError, "no boot was approved yet", "", "approve", "--boot", boot)
 			l.want(aem.ExitOK, "Sealed as generation 2", "", "seal", "--label", "Monday", "--boot", boot)

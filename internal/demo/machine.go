@@ -103,7 +103,8 @@ func (m *machine) writeInitrd(path, note string) error {
 }
 
 // firstDay is what the owner does in the running system after the first boot.
-const firstDay = `/bin/aem-setup init --home /system/aem --medium /boot
+// The guest has no disk but the medium.
+const firstDay = `/bin/aem-setup init --no-disks --home /system/aem --medium /boot
 /bin/aem-setup secret set text --home /system/aem
 /bin/aem-setup seal --home /system/aem --kernel /boot/vmlinuz --initrd /boot/initrd.img --label Monday
 `
