@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Steps of one target depend on the order in which they stand, so make -j changes nothing.
 .NOTPARALLEL:
-.PHONY: help build deps kernel check test demo fuzz bench install clean
+.PHONY: help build deps kernel check test test-all demo fuzz bench install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,11 @@ test: check deps kernel ## all checks and all tests; this is what CI runs
 	go test -timeout 30m ./...
 	cd bench && go vet ./... && go test -timeout 10m ./...
 	@scripts/fuzz 10s
+
+test-all: test ## and daily life on a real Debian, half an hour more without KVM
+	@scripts/install-deps debian
+	go vet -tags debian ./internal/debian ./internal/daily
+	go test -tags debian -v -timeout 60m ./internal/debian ./internal/daily
 
 demo: deps kernel build ## a guided tour on an emulated machine; TPM=1.2 for the older family, PLAY=1 to play yourself
 	@go run ./internal/demo $(if $(TPM),-tpm=$(TPM)) $(if $(PLAY),-play)
