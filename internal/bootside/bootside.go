@@ -4,11 +4,13 @@
 package bootside
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/antievilmaid/aem/dist"
@@ -21,10 +23,21 @@ var ErrUnknownInitramfs = errors.New("this system's initramfs is made by a progr
 // confFile tells aem unseal what to do, on the disk and in the initramfs.
 const confFile = "etc/aem/boot.conf"
 
-// installed are the files for initramfs-tools: from the folder dist, to where they go.
-var installed = map[string]string{
-	"initramfs-tools/hook":          "etc/initramfs-tools/hooks/aem",
-	"initramfs-tools/init-premount": "etc/initramfs-tools/scripts/init-premount/aem",
+// part is what is installed for one program of the system.
+type part struct {
+	// needs is the folder without which the system does not have the program.
+	needs string
+	// initramfs says that the program makes the initramfs; a system needs one such.
+	initramfs bool
+	// files go from the folder dist to these paths; those that begin as scripts become programs.
+	files map[string]string
+}
+
+var parts = []part{
+	{needs: "etc/initramfs-tools", initramfs: true, files: map[string]string{
+		"initramfs-tools/hook":          "etc/initramfs-tools/hooks/aem",
+		"initramfs-tools/init-premount": "etc/initramfs-tools/scripts/init-premount/aem",
+	}},
 }
 
 // Config is what a boot needs to know.
@@ -66,29 +79,39 @@ func harmless(s string) bool {
 // Install writes the files below a root, which is "/" on a machine. The initramfs is
 // to be made anew afterwards.
 func Install(root string, c Config) error {
-	if _, err := os.Stat(filepath.Join(root, "etc/initramfs-tools")); err != nil {
+	present := slices.DeleteFunc(slices.Clone(parts), func(p part) bool {
+		_, err := os.Stat(filepath.Join(root, p.needs))
+		return err != nil
+	})
+	if !slices.ContainsFunc(present, func(p part) bool { return p.initramfs }) {
 		return ErrUnknownInitramfs
 	}
 	text, err := c.text()
 	if err != nil {
 		return err
 	}
-	if err := write(root, confFile, []byte(text), 0o644); err != nil {
+	if err := write(root, confFile, []byte(text)); err != nil {
 		return err
 	}
-	for from, to := range installed {
-		b, err := dist.Files.ReadFile(from)
-		if err != nil {
-			return err
-		}
-		if err := write(root, to, b, 0o755); err != nil {
-			return err
+	for _, p := range present {
+		for from, to := range p.files {
+			b, err := dist.Files.ReadFile(from)
+			if err != nil {
+				return err
+			}
+			if err := write(root, to, b); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func write(root, name string, content []byte, mode fs.FileMode) error {
+func write(root, name string, content []byte) error {
+	mode := fs.FileMode(0o644)
+	if bytes.HasPrefix(content, []byte("#!")) {
+		mode = 0o755
+	}
 	path := filepath.Join(root, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("install the boot's part: %w", err)
@@ -101,8 +124,14 @@ func write(root, name string, content []byte, mode fs.FileMode) error {
 
 // Remove takes the files away. What is not there is no error.
 func Remove(root string) error {
+	names := []string{confFile}
+	for _, p := range parts {
+		for _, to := range p.files {
+			names = append(names, to)
+		}
+	}
 	var all error
-	for _, name := range append([]string{confFile}, installed["initramfs-tools/hook"], installed["initramfs-tools/init-premount"]) {
+	for _, name := range names {
 		if err := os.Remove(filepath.Join(root, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = errors.Join(all, fmt.Errorf("remove the boot's part: %w", err))
 		}
