@@ -57,6 +57,30 @@ func deviceOf(path string) uint64 {
 	return st.Dev
 }
 
+// rdevOf is the number of a device that a path leads to, or 0.
+func rdevOf(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Rdev
+}
+
+// mountedAt finds in the kernel's list of mounts (proc(5), mountinfo) where the whole of a
+// device's file system is mounted; empty where it is not.
+func mountedAt(mountinfo []byte, device uint64) string {
+	number := fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
+	for line := range strings.Lines(string(mountinfo)) {
+		if f := strings.Fields(line); device != 0 && len(f) > 4 && f[2] == number && f[3] == "/" {
+			return octal.Replace(f[4])
+		}
+	}
+	return ""
+}
+
+// octal are the characters that the kernel writes as numbers in a list of mounts.
+var octal = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
 // diskName is the name in one of udev's folders of the disk with a number.
 func diskName(folder string, dev uint64) string {
 	entries, err := os.ReadDir(folder)
@@ -64,8 +88,7 @@ func diskName(folder string, dev uint64) string {
 		return ""
 	}
 	for _, e := range entries {
-		var st unix.Stat_t
-		if unix.Stat(filepath.Join(folder, e.Name()), &st) == nil && st.Rdev == dev {
+		if rdevOf(filepath.Join(folder, e.Name())) == dev {
 			return e.Name()
 		}
 	}

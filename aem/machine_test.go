@@ -116,7 +116,7 @@ func (l *laptop) sealNow(pin string) {
 
 func (l *laptop) records() []seal.Stored {
 	l.t.Helper()
-	r, err := aem.ReadMedium(l.medium, 0)
+	r, err := aem.ReadMedium([]string{l.medium}, 0)
 	l.must(err)
 	return r
 }

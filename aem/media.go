@@ -28,16 +28,44 @@ type Medium struct {
 	Added   time.Time `json:"added"`
 }
 
-// BootName is how an initramfs finds the medium: by the UUID of its file system.
-func (m *Medium) BootName() (string, error) {
-	if m.UUID != "" {
-		return uuidPrefix + m.UUID, nil
+// BootNames are how an initramfs finds the media that open, by the UUIDs of their file
+// systems: the sticks first, because who plugs one in wants it to be read.
+func (s *Setup) BootNames() ([]string, error) {
+	var sticks, fixed []string
+	for _, m := range s.active() {
+		if m.UUID != "" {
+			sticks = append(sticks, uuidPrefix+m.UUID)
+			continue
+		}
+		uuid := FileSystemUUID(m.Records)
+		if uuid == "" {
+			return nil, fmt.Errorf("the file system that holds %s has no UUID by which a boot could find it: %w", m.Records, ErrNotPossible)
+		}
+		fixed = append(fixed, uuidPrefix+uuid)
 	}
-	uuid := diskName("/dev/disk/by-uuid", deviceOf(m.Records))
-	if uuid == "" {
-		return "", fmt.Errorf("the file system that holds %s has no UUID by which a boot could find it: %w", m.Records, ErrNotPossible)
+	return append(sticks, fixed...), nil
+}
+
+// FileSystemUUID is the UUID of the file system that holds a file, empty where udev
+// knows none.
+func FileSystemUUID(path string) string {
+	return diskName("/dev/disk/by-uuid", deviceOf(path))
+}
+
+// folder is where the medium's records are now: a stick may be mounted elsewhere than
+// when it was added.
+func (m *Medium) folder() string {
+	if m.UUID == "" {
+		return m.Records
 	}
-	return uuidPrefix + uuid, nil
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return m.Records
+	}
+	if at := mountedAt(mounts, rdevOf(filepath.Join("/dev/disk/by-uuid", m.UUID))); at != "" {
+		return filepath.Join(at, RecordsFolder)
+	}
+	return m.Records
 }
 
 func (m *Medium) id() (id seal.MediumID) {
@@ -253,7 +281,7 @@ func (m *Machine) giveBack(h Home, s *Setup, medium *Medium) error {
 	if err := b.Remove(credential); err != nil {
 		return fmt.Errorf("remove the counter of %q from the TPM: %w", medium.Name, err)
 	}
-	if err := os.RemoveAll(medium.Records); err != nil {
+	if err := os.RemoveAll(medium.folder()); err != nil {
 		return fmt.Errorf("remove the records of %q: %w", medium.Name, err)
 	}
 	return h.forget(medium.credentialFile())
@@ -281,10 +309,10 @@ func (m *Machine) MediaStatus(h Home) ([]MediumStatus, error) {
 	var list []MediumStatus
 	for _, medium := range s.Media {
 		st := MediumStatus{Medium: *medium}
-		records, err := seal.Read(os.DirFS(medium.Records))
+		records, err := seal.Read(os.DirFS(medium.folder()))
 		switch {
 		case errors.Is(err, seal.ErrNoRecord):
-			_, serr := os.Stat(medium.Records)
+			_, serr := os.Stat(medium.folder())
 			st.Present = serr == nil
 		case err != nil:
 			st.Problem = err.Error()

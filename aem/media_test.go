@@ -24,7 +24,7 @@ func (l *laptop) stick(name string) string {
 // from lets the machine prove itself with the records of a folder.
 func (l *laptop) from(dir string) (*aem.Proof, error) {
 	l.t.Helper()
-	records, err := aem.ReadMedium(dir, 0)
+	records, err := aem.ReadMedium([]string{dir}, 0)
 	l.must(err)
 	return l.Prove(l.t.Context(), records, answering(nil))
 }
@@ -115,7 +115,7 @@ func TestAStickThatWasAway(t *testing.T) {
 		t.Errorf("after the sync: %+v", st)
 	}
 	l.boot()
-	records, err := aem.ReadMedium(dir, 0)
+	records, err := aem.ReadMedium([]string{dir}, 0)
 	l.must(err)
 	if p, err := l.Prove(t.Context(), records, answering([]string{"2718"})); err != nil || string(p.Secret) != sentence {
 		t.Errorf("the stick after the sync: %v", err)

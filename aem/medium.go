@@ -20,27 +20,53 @@ var mediumTypes = []string{"ext4", "vfat", "ext2", "xfs", "btrfs"}
 // ErrNoMedium says that the medium is not there, or can't be read.
 var ErrNoMedium = errors.New("the medium can't be read")
 
-// ReadMedium reads the records of a medium into memory: of a folder, or of a
-// block device, which is mounted for that time. path may be UUID= and the UUID of
-// the device's file system. When it returns, the medium may be
-// pulled out. A device that is not there yet is waited for: an
-// initramfs runs while drivers are still probing.
-func ReadMedium(path string, wait time.Duration) (records []seal.Stored, err error) {
-	var info fs.FileInfo
-	name := path
+// ReadMedium reads the records of a medium into memory: of the first that is there. A
+// name is that of a folder, or of a block device, which is mounted for that time; or it
+// is UUID= and the UUID of the device's file system. When it returns, the medium may be
+// pulled out. Where none is there yet they are waited for: an initramfs runs while
+// drivers are still probing.
+func ReadMedium(names []string, wait time.Duration) ([]seal.Stored, error) {
 	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
-		if path, err = findMedium(name); err == nil {
-			info, err = os.Stat(path)
+		path, err := firstMedium(names)
+		switch {
+		case err == nil:
+			return readMedium(path)
+		case errors.Is(err, ErrTwoMedia), time.Now().After(deadline):
+			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
 		}
+	}
+}
+
+// firstMedium finds the first medium that is there. Two that claim one name end the
+// search, also where another medium is there: somebody made a copy.
+func firstMedium(names []string) (string, error) {
+	var first string
+	var missing error
+	for _, name := range names {
+		path, err := findMedium(name)
 		if err == nil {
-			break
+			_, err = os.Stat(path)
 		}
-		if errors.Is(err, ErrTwoMedia) {
-			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
+		switch {
+		case errors.Is(err, ErrTwoMedia):
+			return "", err
+		case err != nil:
+			missing = errors.Join(missing, err)
+		case first == "":
+			first = path
 		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
-		}
+	}
+	if first == "" {
+		return "", missing
+	}
+	return first, nil
+}
+
+// readMedium reads the records of a folder, or of a block device.
+func readMedium(path string) (records []seal.Stored, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
 	}
 	folder := path
 	if info.Mode()&fs.ModeDevice != 0 {

@@ -99,7 +99,7 @@ func (m *Machine) sealAll(h Home, s *Setup, states []seal.State) ([]Sealed, erro
 	var done []Sealed
 	sealed := 0
 	for _, medium := range s.active() {
-		if _, err := os.Stat(medium.Records); err != nil {
+		if _, err := os.Stat(medium.folder()); err != nil {
 			done = append(done, Sealed{Medium: medium.Name, Away: true})
 			continue
 		}
@@ -158,7 +158,7 @@ func (m *Machine) sealTo(h Home, s *Setup, medium *Medium, states []seal.State) 
 	if err := seal.Seal(b, r, secret, pin); err != nil {
 		return 0, err
 	}
-	return r.Generation, seal.Commit(medium.Records, b, r, actual, credential, nil)
+	return r.Generation, seal.Commit(medium.folder(), b, r, actual, credential, nil)
 }
 
 // keepPIN keeps the PIN for later sealings, sealed to this TPM as the secret is, or

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,13 +36,13 @@ func bootInstall(s *setup) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			medium, err := setup.Media[0].BootName()
+			media, err := setup.BootNames()
 			if err != nil {
 				return err
 			}
-			c := bootside.Config{Medium: medium, Disks: setup.Disks, Plain: plain}
+			c := bootside.Config{Media: media, Disks: setup.Disks, Plain: plain}
 			if dryRun {
-				return s.report(c, fmt.Sprintf("Would install the hook with the medium %s and %d disks. Nothing was changed.", c.Medium, len(c.Disks)))
+				return s.report(c, fmt.Sprintf("Would install the hook with the media %s and %d disks. Nothing was changed.", strings.Join(c.Media, ", "), len(c.Disks)))
 			}
 			if err := bootside.Install(s.root, c); err != nil {
 				return err

@@ -47,15 +47,21 @@ sealed to the others.`,
 				return err
 			}
 			defer closer.Close()
+			if uuid == "" {
+				// A folder of a file system that is a medium already is no stick.
+				if uuid = aem.FileSystemUUID(args[1]); uuid == aem.FileSystemUUID("/boot") || uuid == aem.FileSystemUUID("/") {
+					uuid = ""
+				}
+			}
 			medium, err := m.AddMedium(home, args[0], args[1], uuid)
 			if err != nil {
 				return err
 			}
 			s.note(journal.MediumAdded, 0, map[string]string{"medium": medium.Name}, "the medium %s was added", medium.Name)
-			return s.report(medium, fmt.Sprintf("%s is a medium now. Take it out, and try it at the next boot.", medium.Name))
+			return s.report(medium, fmt.Sprintf("%s is a medium now. The initramfs looks for it after:\n  aem-setup boot install\n  aem-setup approve", medium.Name))
 		},
 	}
-	cmd.Flags().StringVar(&uuid, "uuid", "", "UUID of its file system, by which the initramfs finds it")
+	cmd.Flags().StringVar(&uuid, "uuid", "", "UUID of its file system, by which the initramfs finds it (default: as the running system says)")
 	return cmd
 }
 

@@ -19,7 +19,7 @@ import (
 // unsealOptions are the flags of aem unseal.
 type unsealOptions struct {
 	where    *aem.Where
-	medium   string
+	media    []string
 	disks    []string
 	tty      string
 	json     bool
@@ -34,21 +34,22 @@ func unsealCommand(where *aem.Where) *cobra.Command {
 		Use:   "unseal --medium DEVICE|FOLDER",
 		Short: "Prove the machine: open the medium's record and show the secret",
 		Long: `unseal opens the record on the medium and shows the secret on the whole screen.
-It runs in the initramfs, before anything asks for a passphrase.
+It runs in the initramfs, before anything asks for a passphrase. Of several media that are
+named the first that is there is read.
 
 After the owner has confirmed, a PCR is extended so that nothing opens the record again
 in this boot. Where the machine does not prove itself the screen says why; booting on
 takes a word that has to be typed, and no time-out leads there.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.medium == "" {
+			if len(o.media) == 0 {
 				return cli.Usage("--medium is needed: the device or folder that holds the sealed record")
 			}
 			return unseal(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.medium, "medium", "", "block device or folder with the sealed record, or UUID= and the UUID of its file system")
+	f.StringSliceVar(&o.media, "medium", nil, "block device or folder with the sealed record, or UUID= and the UUID of its file system; of several, the first that is there")
 	f.StringSliceVar(&o.disks, "disk", nil, "UUID of a LUKS volume whose header is measured first")
 	f.StringVar(&o.tty, "tty", "/dev/tty", "terminal to show the proof on")
 	f.BoolVar(&o.plain, "plain", false, "lines of text in place of the full screen")
@@ -126,7 +127,7 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 	}
 	defer closer.Close()
 	m.InInitramfs = true
-	records, err := aem.ReadMedium(o.medium, o.where.Wait)
+	records, err := aem.ReadMedium(o.media, o.where.Wait)
 	if err != nil {
 		return refused(ctx, o, screen, m, aem.Refuse(err))
 	}

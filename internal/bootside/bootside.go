@@ -42,9 +42,9 @@ var parts = []part{
 
 // Config is what a boot needs to know.
 type Config struct {
-	Medium string   // as aem unseal --medium takes it
-	Disks  []string // UUIDs of the LUKS volumes whose headers are measured
-	Plain  bool     // lines of text in place of the full screen
+	Media []string // as aem unseal --medium takes them, the one that is preferred first
+	Disks []string // UUIDs of the LUKS volumes whose headers are measured
+	Plain bool     // lines of text in place of the full screen
 }
 
 // text is the configuration as the script reads it. Values are checked, because a
@@ -60,10 +60,15 @@ func (c Config) text() (string, error) {
 	if c.Plain {
 		options += " --plain"
 	}
-	if !harmless(c.Medium) {
-		return "", fmt.Errorf("%q is no medium that a boot can look for", c.Medium)
+	if len(c.Media) == 0 {
+		return "", errors.New("a boot needs a medium to look for")
 	}
-	return fmt.Sprintf("# Written by aem-setup; aem unseal is told this while the machine boots.\nAEM_MEDIUM=%q\nAEM_OPTIONS=%q\n", c.Medium, strings.TrimSpace(options)), nil
+	for _, m := range c.Media {
+		if !harmless(m) {
+			return "", fmt.Errorf("%q is no medium that a boot can look for", m)
+		}
+	}
+	return fmt.Sprintf("# Written by aem-setup; aem unseal is told this while the machine boots.\nAEM_MEDIUM=%q\nAEM_OPTIONS=%q\n", strings.Join(c.Media, ","), strings.TrimSpace(options)), nil
 }
 
 // harmless accepts what stands for itself between a shell's quotes.

@@ -40,7 +40,7 @@ func debian(t *testing.T) string {
 // Installed and removed, nothing is left; the scripts are scripts.
 func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 	root := debian(t)
-	c := bootside.Config{Medium: "UUID=0d3c-11aa", Disks: []string{"aaaa-bbbb", "cccc"}, Plain: true}
+	c := bootside.Config{Media: []string{"UUID=1234-ABCD", "UUID=0d3c-11aa"}, Disks: []string{"aaaa-bbbb", "cccc"}, Plain: true}
 	if err := bootside.Install(root, c); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 		t.Errorf("installed are %v", files(t, root))
 	}
 	conf, err := os.ReadFile(filepath.Join(root, "etc/aem/boot.conf"))
-	if err != nil || !strings.Contains(string(conf), `AEM_MEDIUM="UUID=0d3c-11aa"`) || !strings.Contains(string(conf), `AEM_OPTIONS="--disk aaaa-bbbb --disk cccc --plain"`) {
+	if err != nil || !strings.Contains(string(conf), `AEM_MEDIUM="UUID=1234-ABCD,UUID=0d3c-11aa"`) || !strings.Contains(string(conf), `AEM_OPTIONS="--disk aaaa-bbbb --disk cccc --plain"`) {
 		t.Errorf("%v: %s", err, conf)
 	}
 	for _, name := range []string{"etc/initramfs-tools/hooks/aem", "etc/initramfs-tools/scripts/init-premount/aem"} {
@@ -75,7 +75,7 @@ func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 // The configuration is read by a shell: nothing in it may be more than a word.
 func TestNothingInTheConfigurationReachesTheShell(t *testing.T) {
 	for _, c := range []bootside.Config{
-		{Medium: `x"; reboot; "`}, {Medium: "$(reboot)"}, {Medium: ""}, {Medium: "a b"}, {Medium: "ok", Disks: []string{"`reboot`"}}, {Medium: "ok", Disks: []string{"a\nb"}},
+		{Media: []string{`x"; reboot; "`}}, {Media: []string{"$(reboot)"}}, {Media: []string{""}}, {}, {Media: []string{"a b"}}, {Media: []string{"ok"}, Disks: []string{"`reboot`"}}, {Media: []string{"ok"}, Disks: []string{"a\nb"}},
 	} {
 		root := debian(t)
 		if err := bootside.Install(root, c); err == nil || bootside.Installed(root) {
@@ -85,7 +85,7 @@ func TestNothingInTheConfigurationReachesTheShell(t *testing.T) {
 }
 
 func TestOtherSystemsAreRefused(t *testing.T) {
-	if err := bootside.Install(t.TempDir(), bootside.Config{Medium: "ok"}); !errors.Is(err, bootside.ErrUnknownInitramfs) {
+	if err := bootside.Install(t.TempDir(), bootside.Config{Media: []string{"ok"}}); !errors.Is(err, bootside.ErrUnknownInitramfs) {
 		t.Errorf("%v", err)
 	}
 }

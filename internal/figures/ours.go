@@ -93,7 +93,7 @@ func (l *laptop) commands(pin string) (int, error) {
 		return 0, err
 	}
 	defer closer.Close()
-	records, err := aem.ReadMedium(l.dir, 0)
+	records, err := aem.ReadMedium([]string{l.dir}, 0)
 	if err != nil {
 		return 0, err
 	}
