@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Steps of one target depend on the order in which they stand, so make -j changes nothing.
 .NOTPARALLEL:
-.PHONY: help build deps kernel check test test-all demo fuzz bench install clean
+.PHONY: help build deps kernel check test test-all demo fuzz bench install deb clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -62,10 +62,18 @@ bench: deps ## the figures of docs/benchmarks.md, and the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 install: build ## programs, manual pages and shell completions into DESTDIR/PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(PROGRAMS:%=build/bin/%) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
-	for p in $(PROGRAMS); do build/bin/$$p completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
+	for p in $(PROGRAMS); do \
+		build/bin/$$p completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p && \
+		build/bin/$$p completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_$$p && \
+		build/bin/$$p completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$p.fish || exit 1; \
+	done
+
+deb: build ## a Debian package, in build/
+	@scripts/build-deb
 
 clean: ## remove build/
 	rm -rf build

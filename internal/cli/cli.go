@@ -43,6 +43,7 @@ func Main(cmd *cobra.Command) {
 // wrong is said on the error output.
 func Run(ctx context.Context, cmd *cobra.Command, args []string) aem.Exit {
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.Version = Version
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
