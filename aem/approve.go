@@ -36,6 +36,9 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 	if err != nil {
 		return nil, err
 	}
+	if allStatic(approved) {
+		return nil, notPossible("approved is the static root, whose next values can't be computed; after the restart type %s, and run aem-setup seal --static-root", "UNPROVEN")
+	}
 	boot, err := m.Boot()
 	if err != nil {
 		return nil, err
@@ -82,7 +85,7 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 		if sameState(s, next) {
 			a.Known = true
 		}
-		if changes := compare(s, f.Log, boot.Disks); i == 0 || len(changes) < len(a.Changes) {
+		if changes := compare(s, append(Measured(f.Log), boot.Disks...)); i == 0 || len(changes) < len(a.Changes) {
 			a.Changes = changes
 		}
 	}

@@ -2,6 +2,7 @@ package aem
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
@@ -11,14 +12,21 @@ import (
 
 // explain says why a boot is in none of a record's states.
 func explain(record *seal.Record, boot *Boot) *Refusal {
-	if boot.Launch.State != drtm.Verified {
+	launched := boot.Launch.State == drtm.Verified
+	if !launched && !slices.ContainsFunc(record.States, func(s seal.State) bool { return isStatic(&s) }) {
 		return explainLaunch(boot)
 	}
 	var nearest []Change
 	for i := range record.States {
 		s := &record.States[i]
-		changes := compare(s, boot.Log.Log, boot.Disks)
-		if s.Differing(boot.PCRs)&launchPCRs == 0 && len(changes) == 0 {
+		root := launchPCRs
+		if isStatic(s) {
+			root = staticPCRs
+		} else if !launched {
+			continue
+		}
+		changes := compare(s, boot.measured(s))
+		if s.Differing(boot.PCRs)&root == 0 && len(changes) == 0 {
 			// What was launched is approved, and what the initramfs added since is not.
 			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d was extended in this boot", tpm.PCRHost), err: seal.ErrMeasurements}
 		}
@@ -53,10 +61,18 @@ func Measured(log *eventlog.Log) []seal.Measurement {
 	return list
 }
 
-// compare lists how a launch, and the disks beside it, differ from an approved state.
-func compare(s *seal.State, log *eventlog.Log, disks []seal.Measurement) []Change {
+// measured is what the boot measured, as far as it bears on a state, and the disks.
+func (b *Boot) measured(s *seal.State) []seal.Measurement {
+	if isStatic(s) {
+		return append(b.staticMeasured(), b.Disks...)
+	}
+	return append(Measured(b.Log.Log), b.Disks...)
+}
+
+// compare lists how what was measured differs from an approved state.
+func compare(s *seal.State, measured []seal.Measurement) []Change {
 	algs := s.Values.Algs()
-	before, after := asLog(algs, s.Measured), asLog(algs, append(Measured(log), disks...))
+	before, after := asLog(algs, s.Measured), asLog(algs, measured)
 	var list []Change
 	for _, c := range eventlog.Diff(before, after, s.PCRs) {
 		var change Change

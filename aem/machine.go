@@ -82,6 +82,8 @@ type Boot struct {
 	Log    *LaunchLog // nil where none was found
 	Launch drtm.Launch
 	Disks  []seal.Measurement // the headers of the encrypted disks, as they are now
+	// Static says that the proof rests on the static root, not on the launch.
+	Static bool
 }
 
 // Boot looks at the present boot.
@@ -118,6 +120,9 @@ func (m *Machine) Boot() (*Boot, error) {
 // Grade says to the owner what the proof rests on, and weak, where it is not
 // empty, why it is weaker than it could be.
 func (b *Boot) Grade() (grade, weak string) {
+	if b.Static {
+		return "No dynamic launch: firmware and boot loader measured themselves", "Who changes the firmware can make it measure what she likes."
+	}
 	banks := ""
 	for i, a := range b.PCRs.Algs() {
 		if i > 0 {

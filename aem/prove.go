@@ -69,6 +69,9 @@ func (m *Machine) choose(records []seal.Stored, boot *Boot) (*seal.Record, seal.
 	if err != nil {
 		return nil, nil, 0, Refuse(err)
 	}
+	if err := m.readFor(boot, record.States); err != nil {
+		return nil, nil, 0, Refuse(err)
+	}
 	state, err := record.Ready(backend, boot.PCRs)
 	switch {
 	case errors.Is(err, seal.ErrOtherTPM):
@@ -81,6 +84,8 @@ func (m *Machine) choose(records []seal.Stored, boot *Boot) (*seal.Record, seal.
 		// A record that opens in any state, or for ever, proves nothing about this boot. It
 		// may be good on its own TPM all the same, so somebody put it here on purpose.
 		return nil, nil, 0, &Refusal{Cause: CauseDamaged, Detail: "the record approves no boot state, or no counter limits it"}
+	case isStatic(&record.States[state]):
+		boot.Static = true
 	case boot.Launch.State != drtm.Verified:
 		return nil, nil, 0, explainLaunch(boot)
 	}

@@ -147,7 +147,11 @@ func (m *Machine) sealTo(h Home, s *Setup, medium *Medium, states []seal.State) 
 	if err != nil {
 		return 0, err
 	}
-	actual, err := m.Chip.ReadPCRs(sealedPCRs)
+	demanded := sealedPCRs
+	for i := range states {
+		demanded |= states[i].PCRs
+	}
+	actual, err := m.Chip.ReadPCRs(demanded)
 	if err != nil {
 		return 0, err
 	}

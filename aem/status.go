@@ -67,6 +67,9 @@ func (m *Machine) Status(h Home) (*Status, error) {
 		st.Cause, st.Sentence, st.Changes = r.Cause, r.Sentence(), r.Changes
 		return st, nil
 	}
+	if boot.Static {
+		st.Launch, st.LaunchNote = boot.Grade()
+	}
 	st.Generation, st.PIN, st.Opens = record.Generation, record.PIN, true
 	for i := range record.States {
 		label := record.States[i].Label

@@ -18,7 +18,7 @@ import (
 type sealOptions struct {
 	kernel, initrd, cmdline string
 	label, boot             string
-	present, pin            bool
+	present, pin, static    bool
 }
 
 func sealCommand(s *setup) *cobra.Command {
@@ -31,7 +31,12 @@ then on it opens, and every copy of an older record is dead.
 
 Without files it seals to this boot, as its launch log tells after it was checked with
 the TPM. With --kernel, --initrd and --cmdline it seals to the boot that these lead to,
-computed before it takes place; --and-present adds this boot.`,
+computed before it takes place; --and-present adds this boot.
+
+A machine without a dynamic launch can rest on the static root: --static-root seals to
+what firmware and boot loader measured of themselves in this boot, PCRs 0 to 9. It is the
+weaker grade, and the proof says so. What the next boot will measure can't be computed for it:
+after an update the proof is refused once, and this command is run again.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return sealSecret(cmd, s, o) },
 	}
@@ -42,6 +47,7 @@ computed before it takes place; --and-present adds this boot.`,
 	f.StringVar(&o.label, "label", "", "what to call the state")
 	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads (default: this machine's)")
 	f.BoolVar(&o.present, "and-present", false, "approve this boot, too")
+	f.BoolVar(&o.static, "static-root", false, "rest on firmware and boot loader, for a machine without a dynamic launch")
 	f.BoolVar(&o.pin, "pin", false, "ask for a PIN before the secret is shown")
 	return cmd
 }
@@ -49,6 +55,9 @@ computed before it takes place; --and-present adds this boot.`,
 func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	if (o.kernel == "") != (o.initrd == "") {
 		return cli.Usage("--kernel and --initrd belong together")
+	}
+	if o.static && (o.kernel != "" || o.present) {
+		return cli.Usage("--static-root seals to this boot alone")
 	}
 	m, home, closer, err := s.open()
 	if err != nil {
@@ -59,7 +68,7 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	if err != nil {
 		return err
 	}
-	states, err := o.states(boot, cmd.Flags().Changed("cmdline"))
+	states, err := o.states(m, boot, cmd.Flags().Changed("cmdline"))
 	if err != nil {
 		return err
 	}
@@ -94,7 +103,18 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 }
 
 // states computes the boot states to approve.
-func (o *sealOptions) states(boot *aem.Boot, ownCmdline bool) ([]seal.State, error) {
+func (o *sealOptions) states(m *aem.Machine, boot *aem.Boot, ownCmdline bool) ([]seal.State, error) {
+	if o.static {
+		label := o.label
+		if label == "" {
+			label = "the boot that sealed it, without a launch"
+		}
+		s, err := m.StaticState(boot, label)
+		if err != nil {
+			return nil, err
+		}
+		return []seal.State{*s}, nil
+	}
 	var list []seal.State
 	if o.kernel != "" {
 		f := aem.Files{CommandLine: o.cmdline, Label: o.label}
