@@ -3,6 +3,7 @@ package aem
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
@@ -28,13 +29,22 @@ func explain(record *seal.Record, boot *Boot) *Refusal {
 		changes := compare(s, boot.measured(s))
 		if s.Differing(boot.PCRs)&root == 0 && len(changes) == 0 {
 			// What was launched is approved, and what the initramfs added since is not.
-			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d was extended in this boot", tpm.PCRHost), err: seal.ErrMeasurements}
+			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d holds: %s", tpm.PCRHost, cappedBefore(record, boot)), err: seal.ErrMeasurements}
 		}
 		if nearest == nil || len(changes) < len(nearest) {
 			nearest = changes
 		}
 	}
 	return &Refusal{Cause: CauseChanged, Changes: nearest, err: seal.ErrMeasurements}
+}
+
+// cappedBefore says what earlier runs in this boot came to, as far as it is known.
+func cappedBefore(record *seal.Record, boot *Boot) string {
+	search := newCapSearch(boot.found, []seal.MediumID{record.Medium}, boot.Disks)
+	if links := search.find(); links != nil {
+		return strings.Join(capSteps(links), ", ")
+	}
+	return "something that this program did not extend"
 }
 
 // explainLaunch says what is wrong with a launch that is not a verified one.

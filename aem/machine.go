@@ -84,6 +84,7 @@ type Boot struct {
 	Disks  []seal.Measurement // the headers of the encrypted disks, as they are now
 	// Static says that the proof rests on the static root, not on the launch.
 	Static bool
+	found  tpm.Banks // the PCRs before this program extended any
 }
 
 // Boot looks at the present boot.
@@ -92,7 +93,7 @@ func (m *Machine) Boot() (*Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Boot{PCRs: pcrs}
+	b := &Boot{PCRs: pcrs, found: pcrs.Clone()}
 	if b.Log, err = m.Log(); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
 )
@@ -36,8 +37,9 @@ func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
 	}
 	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now}
 	if m.Disks, err = ReadDisks(w.Disks, w.Wait); err != nil {
-		d.Close()
-		return nil, nil, err
+		// The machine is opened all the same: what is refused for a disk is capped, too.
+		missing := err
+		m.Disks = func([]tpm.Alg) ([]seal.Measurement, error) { return nil, missing }
 	}
 	if w.Log != "" {
 		m.Log = func() (*LaunchLog, error) { return ReadLog(w.Log) }

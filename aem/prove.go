@@ -7,7 +7,6 @@ import (
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/seal"
-	"github.com/antievilmaid/aem/tpm"
 )
 
 // Proof is what a machine shows to its owner.
@@ -150,17 +149,4 @@ func (m *Machine) open(ctx context.Context, record *seal.Record, backend seal.Ba
 			return secret, err
 		}
 	}
-}
-
-// capText is what the cap's digests are taken of.
-const capText = "aem: the machine has proved itself in this boot"
-
-// Cap extends a PCR of every policy, so that no record opens again before the
-// machine restarts. It is called before anything runs that was not measured.
-func (m *Machine) Cap() error {
-	banks, err := m.Chip.ReadPCRs(tpm.PCRSet(tpm.PCRHost))
-	if err != nil {
-		return err
-	}
-	return m.Chip.Extend(tpm.PCRHost, tpm.SumAll(banks.Algs(), []byte(capText)))
 }

@@ -34,7 +34,7 @@ func TestTheStory(t *testing.T) {
 	eachFamily(t, func(t *testing.T, l *laptop) {
 		l.boot()
 		l.wantRefusal(aem.CauseFirstBoot, aem.ExitOK)
-		l.must(l.Cap()) // the boot goes on, and sealing works after the cap
+		l.must(l.Cap(aem.Outcome{Result: aem.ResultFirstBoot})) // the boot goes on, and sealing works after the cap
 		l.setUp("")
 		l.boot()
 		p := l.wantProof()

@@ -3,6 +3,8 @@ package aem
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm/device"
@@ -100,6 +102,9 @@ var causes = map[Cause]causeInfo{
 		"The proof could not be made because something failed.",
 		"Boot again. If it stays so, do not type your passphrase and look at the message below."},
 }
+
+// Causes are all of them, sorted.
+func Causes() []Cause { return slices.Sorted(maps.Keys(causes)) }
 
 // Refusal says that the machine did not prove itself, and why. It is an error,
 // except that a first boot is nothing bad.

@@ -55,6 +55,9 @@ func TestTheStaticRootProvesAndNamesWhatDiffers(t *testing.T) {
 			if _, weak := l.wantProof().Boot.Grade(); weak == "" {
 				t.Error("the grade does not say that it is a weaker one")
 			}
+			if o := l.outcome(); !o.Proved() || o.State != "without a launch" {
+				t.Errorf("the running system is told %+v", o)
+			}
 			l.wantRefusal(aem.CauseAlready, aem.ExitMeasurements)
 			for p, name := range map[tpm.PCR]string{
 				0: "firmware's code", 4: "boot loader's code", 7: "Secure Boot's state and keys",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type laptop struct {
 	launch   drtm.LinuxLaunch
 	dir      string
 	home     aem.Home
+	disks    []string // further flags of aem unseal
 }
 
 func newLaptop(t *testing.T, v tpm.Version) *laptop {
@@ -124,7 +126,7 @@ func (l *laptop) unseal(answers ...[2]string) (aem.Exit, outcome) {
 	}
 	done := make(chan ended, 1)
 	go func() {
-		exit, out, stderr := capture(l.t, l.args("unseal", "--medium", l.dir, "--tty", x.Path, "--plain", "--json"))
+		exit, out, stderr := capture(l.t, append(l.args("unseal", "--medium", l.dir, "--tty", x.Path, "--plain", "--json"), l.disks...))
 		done <- ended{exit, out, stderr}
 	}()
 	for _, a := range answers {
@@ -151,6 +153,19 @@ func (l *laptop) unseal(answers ...[2]string) (aem.Exit, outcome) {
 		l.t.Errorf("exit code %d, and JSON says %d", e.exit, o.Exit)
 	}
 	return e.exit, o
+}
+
+// wantTold demands what the running system learns of this boot's proof.
+func (l *laptop) wantTold(steps ...string) {
+	l.t.Helper()
+	m, closer, err := aem.Open(aem.Where{TPM: "swtpm:" + l.emulator.Socket(), Log: l.log()}, nil)
+	l.must(err)
+	defer closer.Close()
+	told, err := m.Outcome(l.home)
+	l.must(err)
+	if !slices.Equal(told.Steps, steps) {
+		l.t.Errorf("the running system is told %q (%s); want %q", told.Steps, told.Result, steps)
+	}
 }
 
 func (l *laptop) wantUnseal(exit aem.Exit, result string, cause aem.Cause, answers ...[2]string) outcome {
@@ -182,9 +197,12 @@ func TestUnseal(t *testing.T) {
 			if o.Generation == 0 || o.Commands == 0 || !strings.Contains(o.Grade, "AMD SKINIT") {
 				t.Errorf("the outcome says %+v", o)
 			}
+			l.wantTold("proved")
 			l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseAlready, [2]string{refusalShown, ""})
+			l.wantTold("proved", "refused already-proved")
 			l.boot()
-			l.wantUnseal(aem.ExitError, "refused", aem.CauseRejected, [2]string{proofShown, "no"}, [2]string{refusalShown, ""})
+			l.wantUnseal(aem.ExitError, "refused", aem.CauseRejected, [2]string{proofShown, "no"}, [2]string{refusalShown, ui.UnprovenWord})
+			l.wantTold("refused secret-not-recognised", "continued")
 
 			l.launch.Initrd = []byte("evil")
 			l.boot()
@@ -192,6 +210,7 @@ func TestUnseal(t *testing.T) {
 			if !o.Unproven || len(o.Changes) != 1 || o.Changes[0].What != "initramfs" {
 				t.Errorf("the outcome says %+v", o)
 			}
+			l.wantTold("refused changed", "continued")
 			// And what was refused can't be opened by what runs next.
 			l.launch.Initrd = testbed.SampleLaunch(drtm.SKINIT, v).Initrd
 			l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseChanged, [2]string{refusalShown, ""})
@@ -208,6 +227,48 @@ func TestUnseal(t *testing.T) {
 			other.wantUnseal(aem.ExitOtherTPM, "refused", aem.CauseOtherTPM, [2]string{refusalShown, ""})
 		})
 	}
+}
+
+// Where the terminal goes away the cap comes all the same, before anything else runs.
+func TestTheCapComesAlsoWhereTheTerminalGoesAway(t *testing.T) {
+	l := newLaptop(t, tpm.V20)
+	gone := func(shown string) {
+		t.Helper()
+		x := pty.Open(t)
+		done := make(chan aem.Exit, 1)
+		go func() {
+			exit, _, _ := capture(t, l.args("unseal", "--medium", l.dir, "--tty", x.Path, "--plain", "--gate"))
+			done <- exit
+		}()
+		x.Expect(shown)
+		x.HangUp()
+		if exit := <-done; exit == aem.ExitOK {
+			t.Errorf("without its terminal aem unseal lets the boot go on")
+		}
+	}
+	gone(noticeShown)
+	l.seal("")
+	l.wantTold("first-boot")
+	l.boot()
+	gone(proofShown)
+	l.wantTold("unanswered")
+	l.boot()
+	l.launch.Initrd = []byte("evil")
+	l.boot()
+	gone(refusalShown)
+	l.wantTold("refused changed")
+}
+
+// A disk that is missing is refused, and nothing opens afterwards.
+func TestARefusalForAMissingDiskIsCapped(t *testing.T) {
+	l := newLaptop(t, tpm.V20)
+	l.seal("")
+	l.boot()
+	l.disks = []string{"--disk", "00000000-aaaa-bbbb-cccc-dddddddddddd"}
+	l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseNoDisk, [2]string{refusalShown, ""})
+	l.wantTold("refused disk-missing")
+	l.disks = nil
+	l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseAlready, [2]string{refusalShown, ""})
 }
 
 func TestUnsealWithAPIN(t *testing.T) {

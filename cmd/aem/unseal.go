@@ -142,39 +142,57 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 	}
 	defer clear(proof.Secret)
 	answer, err := screen.ShowProof(ctx, proofView(proof, m.Now()))
+	shown := aem.Outcome{Result: aem.ResultProved, Medium: proof.Record.Medium}
+	rejected := err == nil && answer != ui.Confirmed
+	switch {
+	case err != nil:
+		shown.Result = aem.ResultUnanswered
+	case rejected:
+		shown.Result, shown.Cause = aem.ResultRefused, aem.CauseRejected
+	}
 	// Also where the terminal went away: what runs next must find nothing to open.
-	if cerr := m.Cap(); cerr != nil {
+	if cerr := m.Cap(shown); cerr != nil {
 		return refused(ctx, o, screen, nil, aem.Refuse(cerr))
 	}
 	if err != nil {
 		return nil, err
+	}
+	if rejected {
+		return capped(ctx, o, screen, m, &aem.Refusal{Cause: aem.CauseRejected})
 	}
 	result := &outcome{
 		Result: "proved", State: proof.State, Generation: proof.Record.Generation,
 		Commands: commands, Millis: float64(proof.Took.Microseconds()) / 1000,
 	}
 	result.Grade, result.Weak = proof.Boot.Grade()
-	if answer != ui.Confirmed {
-		return refused(ctx, o, screen, nil, &aem.Refusal{Cause: aem.CauseRejected})
-	}
 	return result, nil
 }
 
+// firstBoot caps before it says so, because the terminal may go away meanwhile.
 func firstBoot(ctx context.Context, screen ui.Screen, m *aem.Machine, r *aem.Refusal) (*outcome, error) {
+	if err := m.Cap(aem.Outcome{Result: aem.ResultFirstBoot}); err != nil {
+		return nil, err
+	}
 	if err := screen.ShowNotice(ctx, ui.Notice{Title: "FIRST BOOT", Text: r.Sentence(), Hint: r.Advice()}); err != nil {
 		return nil, err
 	}
-	return &outcome{Result: "first-boot", Cause: r.Cause, Sentence: r.Sentence()}, m.Cap()
+	return &outcome{Result: "first-boot", Cause: r.Cause, Sentence: r.Sentence()}, nil
 }
 
-// refused shows a refusal. Only a typed word leads on from here.
+// refused caps, where there is a TPM to cap, and shows the refusal: what is refused now
+// must not be opened by what runs next, either.
 func refused(ctx context.Context, o *unsealOptions, screen ui.Screen, m *aem.Machine, r *aem.Refusal) (*outcome, error) {
 	if m != nil {
-		// What is refused now must not be opened by what runs next, either.
-		if err := m.Cap(); err != nil {
+		if err := m.Cap(aem.Outcome{Result: aem.ResultRefused, Cause: r.Cause}); err != nil {
 			return nil, err
 		}
 	}
+	return capped(ctx, o, screen, m, r)
+}
+
+// capped shows a refusal that the cap tells of already. Only a typed word leads on from
+// here, and the running system learns that it was typed.
+func capped(ctx context.Context, o *unsealOptions, screen ui.Screen, m *aem.Machine, r *aem.Refusal) (*outcome, error) {
 	answer, err := screen.ShowRefusal(ctx, refusalView(r))
 	if err != nil {
 		return nil, err
@@ -182,6 +200,11 @@ func refused(ctx context.Context, o *unsealOptions, screen ui.Screen, m *aem.Mac
 	result := &outcome{
 		Result: "refused", Exit: r.Exit(), Cause: r.Cause, Sentence: r.Sentence(), Detail: r.Detail, Changes: r.Changes,
 		Unproven: answer == ui.ContinueUnproven,
+	}
+	if result.Unproven && m != nil {
+		if err := m.Cap(aem.Outcome{Result: aem.ResultContinued}); err != nil {
+			return nil, err
+		}
 	}
 	if answer != ui.ContinueUnproven && o.powerOff {
 		unix.Sync()
