@@ -58,8 +58,9 @@ type Entry struct {
 	// the word after the command, which older versions demand: "txt" or "skinit".
 	Slaunch     bool
 	SlaunchMode string
-	// SlaunchModules are the SINIT modules or secure loaders in order. GRUB uses the
-	// one that fits the machine.
+	// SlaunchModules are the SINIT modules or secure loaders in order, also those that
+	// the entry offers only if the ones before did not fit. GRUB uses the one that fits
+	// the machine.
 	SlaunchModules []Module
 }
 
@@ -98,4 +99,16 @@ func (l loaded) clone() loaded {
 func (l *loaded) differs(m *loaded) bool {
 	return l.kind != m.kind || l.command != m.command || l.kernel != m.kernel || l.slaunch != m.slaunch || l.mode != m.mode ||
 		!slices.Equal(l.modules, m.modules) || !slices.Equal(l.initrds, m.initrds) || !slices.Equal(l.skinits, m.skinits)
+}
+
+// offerAll takes over the modules that only the other way of a condition offers, after
+// the same ones as here: of those the launch uses one, and its log tells which.
+func (l *loaded) offerAll(m *loaded) {
+	short, long := l, m
+	if len(short.skinits) > len(long.skinits) {
+		short, long = long, short
+	}
+	if slices.Equal(short.skinits, long.skinits[:len(short.skinits)]) {
+		short.skinits = slices.Clone(long.skinits)
+	}
 }

@@ -139,6 +139,7 @@ func (e *evaluator) either(s *state, at place, why string, one, other func(*stat
 	if err != nil {
 		return "", err
 	}
+	s.boot.offerAll(&alt.boot)
 	switch {
 	case s.boot.differs(&alt.boot):
 		return "", at.refuse("if", "what is loaded depends on a condition that can't be told: %s", why)

@@ -201,6 +201,9 @@ func (c *call) slaunch() (string, error) {
 	return success, nil
 }
 
+// slaunchModule offers a module to the launch. Whether the module fits the machine
+// is not known from here, so the command's status isn't either: a configuration may
+// offer the next one only where this one was refused.
 func (c *call) slaunchModule() (string, error) {
 	if len(c.args) > 1 {
 		return "", c.refuse("it names more than one file")
@@ -213,7 +216,7 @@ func (c *call) slaunchModule() (string, error) {
 		return "", err
 	}
 	c.s.boot.skinits = append(c.s.boot.skinits, m)
-	return success, nil
+	return c.e.unknown("whether a launch module fits this machine"), nil
 }
 
 // bootCommand boots at once: nothing after it runs.
