@@ -18,6 +18,12 @@ var ErrNoHMAC = errors.New("the TPM computes no HMAC of this kind")
 // can try out a shorter key; a TPM takes none that is longer than the hash's block.
 const MinHMACKey, MaxHMACKey = 16, 64
 
+// LongPIN is the length from which a key's PIN is one that nobody guesses: a random
+// value as long as the policy's hash, and not what a person types. The TPM does not
+// count wrong tries at such a key, because counting would only let a stranger lock
+// the PINs of persons.
+const LongPIN = 32
+
 // MaxMessage is the most that one command takes (MAX_DIGEST_BUFFER).
 const MaxMessage = 1024
 
@@ -26,7 +32,7 @@ const MaxMessage = 1024
 // in an approved state, where a sealed object would give its secret away. The
 // secret comes from the caller, so that somebody else, a phone, can hold it too;
 // the caller wipes it. alg is SHA-1 or SHA-256. pin is used where policy.PIN is
-// set.
+// set; see [LongPIN].
 //
 // A policy that demands nothing is refused: a result that every boot can ask for
 // proves nothing about any. Otherwise errors are as with [TPM.Seal], and
@@ -61,7 +67,7 @@ func (t *TPM) MakeHMACKey(k *Key, policy *Policy, pin []byte, alg tpm.Alg, secre
 			// adminWithPolicy none to change the PIN, because that role demands a
 			// TPM2_PolicyCommandCode, which the policy does not have.
 			ObjectAttributes: gotpm.TPMAObject{
-				FixedTPM: true, FixedParent: true, AdminWithPolicy: true, SignEncrypt: true, NoDA: !policy.PIN,
+				FixedTPM: true, FixedParent: true, AdminWithPolicy: true, SignEncrypt: true, NoDA: !policy.PIN || len(pin) >= LongPIN,
 			},
 			AuthPolicy: gotpm.TPM2BDigest{Buffer: digest},
 			Parameters: gotpm.NewTPMUPublicParms(gotpm.TPMAlgKeyedHash, &gotpm.TPMSKeyedHashParms{
