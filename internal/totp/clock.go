@@ -76,6 +76,16 @@ func Plausible(now, before Sighting) error {
 	return nil
 }
 
+// NotBefore is what is left of [Plausible] where the TPM has no clock that outlives
+// a restart, as a TPM 1.2: the machine's clock is not before an earlier sighting.
+// Otherwise the error wraps [ErrBehind].
+func NotBefore(now, before time.Time) error {
+	if passed := now.Round(0).Sub(before.Round(0)); passed < -grace {
+		return fmt.Errorf("%w: it is %s before the time of the sealing", ErrBehind, (-passed).Round(time.Second))
+	}
+	return nil
+}
+
 // duration is a TPM's time, of which more than a century counts as one: the owner
 // of a TPM may advance its clock to any value.
 func duration(milliseconds uint64) time.Duration {

@@ -40,7 +40,7 @@ func NewKey(alg tpm.Alg) []byte {
 // Code returns the one-time code at a time, and how long it stays valid. It asks
 // mac once.
 func Code(mac MAC, at time.Time, p Params) (code string, left time.Duration, err error) {
-	p, err = p.complete()
+	p, err = p.Complete()
 	if err != nil {
 		return "", 0, err
 	}
@@ -100,7 +100,7 @@ const MaxSkew = 10
 // It asks mac once where the clocks agree and 1+2*skew times at most. The error is
 // [ErrWrongCode] where no code around the time is the given one.
 func Verify(mac MAC, code string, at time.Time, skew int, p Params) (steps int, err error) {
-	p, err = p.complete()
+	p, err = p.Complete()
 	if err != nil {
 		return 0, err
 	}

@@ -24,8 +24,9 @@ const (
 	defaultAlg    = tpm.SHA1
 )
 
-// complete fills the zero values in and refuses the others that are out of bounds.
-func (p Params) complete() (Params, error) {
+// Complete fills the zero values in and refuses the others that are out of bounds.
+// The names are not looked at.
+func (p Params) Complete() (Params, error) {
 	if p.Digits == 0 {
 		p.Digits = defaultDigits
 	}

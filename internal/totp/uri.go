@@ -26,7 +26,7 @@ func Base32(key []byte) []byte {
 // Authenticator's Key Uri Format). What equals an app's default is left out, for a
 // smaller QR code. The result is as secret as the key; the caller wipes it.
 func URI(key []byte, p Params) ([]byte, error) {
-	p, err := p.complete()
+	p, err := p.Complete()
 	if err != nil {
 		return nil, err
 	}
