@@ -64,7 +64,7 @@ func (m *model) Init() tea.Cmd { return m.wait() }
 
 // wait asks for the next second on a page that changes with the time.
 func (m *model) wait() tea.Cmd {
-	if !m.page.live {
+	if m.page.live == nil {
 		return nil
 	}
 	return tea.Tick(time.Second, func(t time.Time) tea.Msg { return tick(t) })

@@ -17,7 +17,9 @@ type page struct {
 	prompt string
 	secret bool // typed text is shown as asterisks
 	maxLen int
-	live   bool // the body changes with the time
+	// live, if not nil, is the line of the body that changes with the time, and how long
+	// it holds.
+	live func(now time.Time) (line string, left time.Duration)
 	// decide judges a line that was typed. Where it is no answer, again says why.
 	decide func(line []byte) (a Answer, again string, done bool)
 }
@@ -57,36 +59,58 @@ func field(label, text string, width int) []string {
 	return out
 }
 
+// codeLine is a one-time code with the time that is left of it.
+func codeLine(p *Proof, now time.Time) (string, time.Duration) {
+	code, left, err := p.Code(now)
+	if err != nil {
+		return "There is no code now: " + err.Error(), left
+	}
+	unit := "seconds"
+	seconds := int((left + time.Second - 1) / time.Second)
+	if seconds == 1 {
+		unit = "second"
+	}
+	return fmt.Sprintf("%s   valid for %d %s", code, seconds, unit), left
+}
+
 func proofPage(p *Proof) *page {
-	return &page{
+	pg := &page{
 		title:  "IS THIS YOUR SECRET?",
 		keys:   []string{"Enter: yes, this is my secret.", "no + Enter: this is not mine."},
-		live:   p.Code != nil,
 		maxLen: 8,
-		body: func(width int, now time.Time) []string {
-			content := wrap(clean(p.Secret), max(1, width-4))
-			if p.Code != nil {
-				code, left := p.Code(now)
-				content = []string{clean([]byte(code)), fmt.Sprintf("valid for %d seconds", int(left.Seconds()))}
-			}
-			out := box(content, width)
-			out = append(out, section(wrap("Only your secret proves this machine. All that follows is a hint: a look-alike could print it, too.", width))...)
-			out = append(out, field("Launch", p.Grade, width)...)
-			out = append(out, field("Weaker", p.Weak, width)...)
-			out = append(out, field("TPM", p.Identity, width)...)
-			out = append(out, field("Medium", p.Medium, width)...)
-			return append(out, field("Time", fmt.Sprintf("%s, the proof took %d ms", p.Time.UTC().Format("2006-01-02 15:04 MST"), p.Took.Milliseconds()), width)...)
-		},
-		decide: func(line []byte) (Answer, string, bool) {
-			switch strings.ToLower(string(line)) {
-			case "":
-				return Confirmed, "", true
-			case "n", "no":
-				return Rejected, "", true
-			}
-			return 0, "Press Enter alone, or type no and press Enter.", false
-		},
 	}
+	rests := "Only your secret proves this machine."
+	secret := func(time.Time) []byte { return p.Secret }
+	if p.Code != nil {
+		pg.title, pg.keys[0] = "IS THIS THE CODE ON YOUR PHONE?", "Enter: yes, my phone shows this code."
+		pg.live = func(now time.Time) (string, time.Duration) { return codeLine(p, now) }
+		rests = "Only a code that your phone shows at the same time proves this machine."
+		secret = func(now time.Time) []byte {
+			line, _ := pg.live(now)
+			return []byte(line)
+		}
+	}
+	pg.body = func(width int, now time.Time) []string {
+		out := box(wrap(clean(secret(now)), max(1, width-4)), width)
+		out = append(out, section(wrap(rests+" All that follows is a hint: a look-alike could print it, too.", width))...)
+		out = append(out, field("Clock", p.Clock, width)...)
+		out = append(out, field("Phone", p.Phone, width)...)
+		out = append(out, field("Launch", p.Grade, width)...)
+		out = append(out, field("Weaker", p.Weak, width)...)
+		out = append(out, field("TPM", p.Identity, width)...)
+		out = append(out, field("Medium", p.Medium, width)...)
+		return append(out, field("Time", fmt.Sprintf("%s, the proof took %d ms", p.Time.UTC().Format("2006-01-02 15:04 MST"), p.Took.Milliseconds()), width)...)
+	}
+	pg.decide = func(line []byte) (Answer, string, bool) {
+		switch strings.ToLower(string(line)) {
+		case "":
+			return Confirmed, "", true
+		case "n", "no":
+			return Rejected, "", true
+		}
+		return 0, "Press Enter alone, or type no and press Enter.", false
+	}
+	return pg
 }
 
 func refusalPage(r *Refusal) *page {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,39 @@ type plain struct {
 }
 
 // NewPlain returns a screen of lines of text.
-func NewPlain(in io.Reader, out io.Writer) Screen { return screen{&plain{in, out}} }
+func NewPlain(in io.Reader, out io.Writer) Screen { return screen{&plain{in, &shared{w: out}}} }
+
+// shared lets the line that changes with the time be written while others are.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *shared) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}
+
+// follow prints a page's live line anew each time it has changed, until it is stopped.
+func (p *plain) follow(pg *page, prompt string) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			_, left := pg.live(time.Now())
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(max(left, time.Millisecond)):
+			}
+			line, _ := pg.live(time.Now())
+			fmt.Fprintf(p.out, "\n%s\n%s", cleanLine([]byte(line)), prompt)
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
 
 // plainWidth is the width of the lines.
 const plainWidth = 76
@@ -66,6 +99,9 @@ func (p *plain) show(ctx context.Context, pg *page) (*sheet, error) {
 	prompt := pg.prompt
 	if prompt == "" {
 		prompt = "> "
+	}
+	if pg.live != nil {
+		defer p.follow(pg, prompt)()
 	}
 	for !s.done {
 		if s.note != "" {

@@ -29,6 +29,18 @@ func proof() Proof {
 	}
 }
 
+// codeProof is a proof by one-time codes, on a day on which everything else is there, too.
+func codeProof() Proof {
+	p := proof()
+	p.Secret = nil
+	p.Code = func(now time.Time) (string, time.Duration, error) {
+		return "123456", 30*time.Second - now.Sub(noon), nil
+	}
+	p.Phone = "AEM, laptop"
+	p.Clock = "The machine's clock was set back, or its battery is empty: by it -3h0m0s passed, and the TPM had power for 1h12m5s"
+	return p
+}
+
 func refusal() Refusal {
 	return Refusal{
 		Title: "THIS MACHINE DID NOT PROVE ITSELF",
@@ -42,10 +54,10 @@ func refusal() Refusal {
 }
 
 func pages() map[string]*page {
-	p, r := proof(), refusal()
+	p, c, r := proof(), codeProof(), refusal()
 	n := Notice{"FIRST BOOT", "First boot: nothing has been sealed on this medium yet.", "Boot on, and seal your secret with aem-setup."}
 	q := Question{Title: "PIN", Prompt: "PIN: ", Hint: "The PIN is not your passphrase.", Error: "The PIN is wrong. 3 tries are left.", Secret: true}
-	return map[string]*page{"proof": proofPage(&p), "refusal": refusalPage(&r), "notice": noticePage(&n), "question": questionPage(&q)}
+	return map[string]*page{"proof": proofPage(&p), "code": proofPage(&c), "refusal": refusalPage(&r), "notice": noticePage(&n), "question": questionPage(&q)}
 }
 
 func golden(t *testing.T, name, got string) {
@@ -213,18 +225,77 @@ func TestALongSecretScrolls(t *testing.T) {
 }
 
 func TestALiveCodeShowsTheSecondsLeft(t *testing.T) {
-	p := proof()
-	p.Secret = nil
-	p.Code = func(now time.Time) (string, time.Duration) {
-		return "123456", 30*time.Second - now.Sub(noon)
+	p := codeProof()
+	s := &sheet{page: proofPage(&p)}
+	for passed, want := range map[time.Duration]string{
+		0:                        "123456   valid for 30 seconds",
+		7 * time.Second:          "123456   valid for 23 seconds",
+		28100 * time.Millisecond: "123456   valid for 2 seconds",
+		29900 * time.Millisecond: "123456   valid for 1 second ",
+	} {
+		if text := strings.Join(s.draw(80, 25, noon.Add(passed)), "\n"); !strings.Contains(text, want) {
+			t.Errorf("after %s the screen does not say %q:\n%s", passed, want, text)
+		}
+	}
+}
+
+func TestACodeThatCannotBeMadeIsSaid(t *testing.T) {
+	p := codeProof()
+	p.Code = func(time.Time) (string, time.Duration, error) {
+		return "", 10 * time.Second, errors.New("TPM2_HMAC: the TPM \x1b[2Jis gone")
 	}
 	s := &sheet{page: proofPage(&p)}
-	for _, second := range []int{0, 7} {
-		want := map[int]string{0: "valid for 30 seconds", 7: "valid for 23 seconds"}[second]
-		text := strings.Join(s.draw(80, 25, noon.Add(time.Duration(second)*time.Second)), "\n")
-		if !strings.Contains(text, "123456") || !strings.Contains(text, want) {
-			t.Errorf("after %d seconds the screen does not say %q", second, want)
+	text := strings.Join(s.draw(80, 25, noon), "\n")
+	if !strings.Contains(text, "There is no code now: TPM2_HMAC: the TPM ?[2Jis gone") || strings.Contains(text, "valid for") {
+		t.Errorf("the screen says\n%s", text)
+	}
+	s.press(keyEnter)
+	if !s.done || s.answer != Confirmed {
+		t.Error("the screen can't be answered")
+	}
+}
+
+// writes hands over what is written, one text after the other.
+type writes chan string
+
+func (w writes) Write(b []byte) (int, error) {
+	w <- string(b)
+	return len(b), nil
+}
+
+// On a terminal that is not drawn on, the next code is printed when its time has come.
+func TestAPlainScreenPrintsTheNextCode(t *testing.T) {
+	p := codeProof()
+	made := 0
+	p.Code = func(time.Time) (string, time.Duration, error) {
+		if made++; made <= 2 {
+			return "111111", time.Millisecond, nil
 		}
+		return "222222", time.Hour, nil
+	}
+	in, typed := io.Pipe()
+	out := make(writes)
+	done := make(chan Answer)
+	go func() {
+		a, err := NewPlain(in, out).ShowProof(t.Context(), p)
+		if err != nil {
+			t.Error(err)
+		}
+		done <- a
+	}()
+	seen := ""
+	for !strings.Contains(seen, "222222") {
+		seen += <-out
+	}
+	if !strings.Contains(seen, "IS THIS THE CODE ON YOUR PHONE?") || !strings.Contains(seen, "111111   valid for 1 second ") {
+		t.Errorf("before the next code it printed %q", seen)
+	}
+	go io.WriteString(typed, "\n")
+	if a := <-done; a != Confirmed {
+		t.Errorf("answered with %v", a)
+	}
+	if made != 4 { // printed, waited for, printed, waited for; and no more after the answer
+		t.Errorf("the code was asked for %d times", made)
 	}
 }
 

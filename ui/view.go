@@ -10,8 +10,12 @@ type Proof struct {
 	// Secret is what the owner entrusted, up to 4 KiB of text.
 	Secret []byte
 	// Code, if not nil, gives a one-time code to show in place of the secret, and
-	// how long it stays valid.
-	Code     func(now time.Time) (code string, left time.Duration)
+	// how long it stays valid; or an error, and how long it lasts. It is called each
+	// time the screen is drawn, by one goroutine at a time, and not after ShowProof
+	// returned.
+	Code     func(now time.Time) (code string, left time.Duration, err error)
+	Phone    string // under which name the phone has the code
+	Clock    string // why the machine's clock is not believed; empty where it is
 	Grade    string // what the proof rests on
 	Weak     string // why it is weaker than it could be; empty where it is not
 	Identity string // the TPM in words
