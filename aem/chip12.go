@@ -1,11 +1,14 @@
 package aem
 
 import (
+	"bytes"
 	"fmt"
 
+	"github.com/antievilmaid/aem/internal/totp"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm12"
+	"github.com/antievilmaid/aem/tpm2"
 )
 
 // chip12 is a TPM 1.2.
@@ -42,6 +45,18 @@ func (c chip12) Guesses() (Guesses, error) {
 	}
 	return g, err
 }
+
+// HoldCodeKey gives the key itself: the family computes no HMACs.
+func (chip12) HoldCodeKey(_ []byte, _ tpm.Alg, key []byte) ([]byte, error) {
+	return bytes.Clone(key), nil
+}
+
+func (chip12) CodeMAC(held []byte, alg tpm.Alg) (totp.MAC, error) {
+	return totp.InMemory(held, alg), nil
+}
+
+// Clock says that there is none: a TPM 1.2's ticks begin anew with each start.
+func (chip12) Clock() (tpm2.Clock, bool, error) { return tpm2.Clock{}, false, nil }
 
 func (c chip12) Describe() (string, error) {
 	maker, err := c.Manufacturer()

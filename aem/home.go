@@ -49,7 +49,7 @@ func (h *HexBytes) UnmarshalText(b []byte) (err error) {
 
 const (
 	setupFile    = "setup.json"
-	secretFile   = "secret.aem"   // the secret, sealed to this TPM in any state
+	secretFile   = "secret.aem"   // the secret, sealed to this TPM in any state; the record's kind is the secret's
 	pinFile      = "pin.aem"      // its PIN, where it has one, sealed likewise
 	approvedFile = "approved.aem" // the approved states, sealed likewise so that nobody changes them
 	goodLogFile  = "launch.log"   // of the boot that was last sealed to
@@ -117,6 +117,25 @@ func (h Home) keep(name string, kind seal.Kind, b seal.Backend, content []byte) 
 
 // fetch is the inverse of keep. The caller wipes what it returns.
 func (h Home) fetch(name string, b seal.Backend) ([]byte, error) {
+	content, _, err := h.fetchKind(name, b)
+	return content, err
+}
+
+// fetchKind also says what it is, which the record's box vouches for.
+func (h Home) fetchKind(name string, b seal.Backend) ([]byte, seal.Kind, error) {
+	r, err := h.record(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	content, err := r.Open(b, nil, nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open %s: %w", name, err)
+	}
+	return content, r.Kind, nil
+}
+
+// record reads what keep wrote, without opening it.
+func (h Home) record(name string) (*seal.Record, error) {
 	file, err := os.ReadFile(filepath.Join(h.dir, name))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
@@ -125,11 +144,7 @@ func (h Home) fetch(name string, b seal.Backend) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	content, err := r.Open(b, nil, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
-	}
-	return content, nil
+	return r, nil
 }
 
 // forget removes a file of the folder; one that is not there is no error.

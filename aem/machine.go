@@ -6,8 +6,10 @@ import (
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/totp"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm2"
 )
 
 // Machine is the machine that is to prove itself. Tests put fakes in its fields.
@@ -43,6 +45,16 @@ type Chip interface {
 	Provisioned() (bool, error)
 	// Guesses reads the TPM's defence against guessing.
 	Guesses() (Guesses, error)
+	// HoldCodeKey gives the machine a key for one-time codes, and returns what has to be
+	// sealed to have them made later. On a TPM 2.0 that is not the key: the TPM holds it,
+	// under the anchor's storage key, and nobody reads it again.
+	HoldCodeKey(anchor []byte, alg tpm.Alg, key []byte) (held []byte, err error)
+	// CodeMAC computes with what HoldCodeKey returned, and uses it in place: the caller
+	// wipes it after the last code.
+	CodeMAC(held []byte, alg tpm.Alg) (totp.MAC, error)
+	// Clock reads the TPM's clock. has is false where the family has none that outlives
+	// a restart.
+	Clock() (c tpm2.Clock, has bool, err error)
 	// Describe names the chip to a person.
 	Describe() (string, error)
 }

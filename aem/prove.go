@@ -11,14 +11,25 @@ import (
 
 // Proof is what a machine shows to its owner.
 type Proof struct {
-	// Secret is what the owner entrusted. The caller wipes it.
+	// Secret is the sentence that the owner entrusted; nil where Codes is not. The
+	// caller wipes the proof.
 	Secret []byte
+	// Codes makes one-time codes in place of a sentence.
+	Codes  *Codes
 	Record *seal.Record
 	// State is the label of the approved state that this boot is in.
 	State string
 	Boot  *Boot
 	// Took is the time from the call to the proof, less the time spent asking.
 	Took time.Duration
+}
+
+// Wipe forgets what the owner entrusted.
+func (p *Proof) Wipe() {
+	clear(p.Secret)
+	if p.Codes != nil {
+		p.Codes.Wipe()
+	}
 }
 
 // ErrCancelled says that the owner did not answer the question for the PIN.
@@ -43,6 +54,10 @@ func (m *Machine) Prove(ctx context.Context, records []seal.Stored, ask AskPIN) 
 	proof := &Proof{Record: record, State: record.States[state].Label, Boot: boot}
 	var asking time.Duration
 	proof.Secret, err = m.open(ctx, record, backend, state, ask, &asking)
+	if err == nil && record.Kind == seal.KindTOTP {
+		proof.Codes, err = m.codes(proof.Secret)
+		proof.Secret = nil
+	}
 	if errors.Is(err, seal.ErrOtherTPM) {
 		return nil, m.otherTPM(record, backend, err)
 	}
@@ -83,6 +98,9 @@ func (m *Machine) choose(records []seal.Stored, boot *Boot) (*seal.Record, seal.
 		// A record that opens in any state, or for ever, proves nothing about this boot. It
 		// may be good on its own TPM all the same, so somebody put it here on purpose.
 		return nil, nil, 0, &Refusal{Cause: CauseDamaged, Detail: "the record approves no boot state, or no counter limits it"}
+	case record.Kind != seal.KindText && record.Kind != seal.KindTOTP:
+		// What is kept in the running system is not for the screen.
+		return nil, nil, 0, &Refusal{Cause: CauseDamaged, Detail: "the record holds nothing that proves the machine to its owner"}
 	case isStatic(&record.States[state]):
 		boot.Static = true
 	case boot.Launch.State != drtm.Verified:

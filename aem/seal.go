@@ -126,7 +126,7 @@ func (m *Machine) sealTo(h Home, s *Setup, medium *Medium, states []seal.State) 
 	if err != nil {
 		return 0, err
 	}
-	secret, err := h.fetch(secretFile, keeper)
+	secret, kind, err := m.keptSecret(h, keeper)
 	if err != nil {
 		return 0, err
 	}
@@ -156,13 +156,31 @@ func (m *Machine) sealTo(h Home, s *Setup, medium *Medium, states []seal.State) 
 		return 0, err
 	}
 	r := &seal.Record{
-		Kind: seal.KindText, PIN: len(pin) > 0, Generation: now + 1,
+		Kind: kind, PIN: len(pin) > 0, Generation: now + 1,
 		Medium: medium.id(), TPM: s.identity, States: states,
 	}
 	if err := seal.Seal(b, r, secret, pin); err != nil {
 		return 0, err
 	}
 	return r.Generation, seal.Commit(medium.folder(), b, r, actual, credential, nil)
+}
+
+// keptSecret is what to seal, and what it is. The caller wipes it.
+func (m *Machine) keptSecret(h Home, keeper seal.Backend) ([]byte, seal.Kind, error) {
+	secret, kind, err := h.fetchKind(secretFile, keeper)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case kind == seal.KindTOTP:
+		defer clear(secret)
+		secret, err = m.sightAnew(secret)
+		return secret, kind, err
+	case kind != seal.KindText:
+		// Somebody put another of the kept files in its place.
+		clear(secret)
+		return nil, 0, fmt.Errorf("open %s: %w: it is no secret to be shown", secretFile, seal.ErrDamaged)
+	}
+	return secret, kind, nil
 }
 
 // keepPIN keeps the PIN for later sealings, sealed to this TPM as the secret is, or

@@ -70,7 +70,7 @@ func (m *Machine) SetText(h Home, text []byte) error {
 }
 
 // ErrNoSecret says that there is nothing to seal yet.
-var ErrNoSecret = errors.New("there is no secret to seal yet; run aem-setup secret set text")
+var ErrNoSecret = errors.New("there is no secret to seal yet; run aem-setup secret set text, or totp")
 
 // Files are what the next boot will launch.
 type Files struct {

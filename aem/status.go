@@ -14,6 +14,7 @@ type Status struct {
 	TPM        string   `json:"tpm"`
 	SetUp      bool     `json:"set_up"`
 	SecretKept bool     `json:"secret_kept"`
+	SecretKind string   `json:"secret_kind,omitempty"` // text or totp, of the one that is kept
 	Launch     string   `json:"launch"`
 	LaunchNote string   `json:"launch_note,omitempty"`
 	LogSource  string   `json:"log_source,omitempty"`
@@ -32,6 +33,13 @@ type Status struct {
 func (m *Machine) Status(h Home) (*Status, error) {
 	st := &Status{SecretKept: h.has(secretFile)}
 	var err error
+	if st.SecretKept {
+		kept, err := h.record(secretFile)
+		if err != nil {
+			return nil, err
+		}
+		st.SecretKind = kept.Kind.String()
+	}
 	if st.TPM, err = m.Chip.Describe(); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,17 @@ const (
 	KindText       Kind = 1 // a sentence that the owner recognises, in UTF-8
 	KindCredential Kind = 2 // what the TPM demands for moving the counter
 	KindApproved   Kind = 3 // the approved states, kept on the machine
+	KindTOTP       Kind = 4 // what one-time codes are made with
 )
+
+var kindNames = map[Kind]string{KindText: "text", KindCredential: "credential", KindApproved: "states", KindTOTP: "totp"}
+
+func (k Kind) String() string {
+	if name, ok := kindNames[k]; ok {
+		return name
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
 
 // MediumID names one medium; it is random.
 type MediumID [16]byte
@@ -115,7 +125,7 @@ func parseBody(r *reader) (*Record, error) {
 	if rec.Version != tpm.V12 && rec.Version != tpm.V20 {
 		return nil, fmt.Errorf("it names an %s", rec.Version)
 	}
-	if rec.Kind = Kind(r.u8()); rec.Kind < KindText || rec.Kind > KindApproved {
+	if rec.Kind = Kind(r.u8()); rec.Kind < KindText || rec.Kind > KindTOTP {
 		return nil, fmt.Errorf("it holds a secret of unknown kind %d", rec.Kind)
 	}
 	flags := r.u8()

@@ -49,6 +49,9 @@ func OpenTPM2(chip *tpm2.TPM, anchor []byte) (*TPM2, error) {
 	return &TPM2{chip, key, counter}, nil
 }
 
+// StorageKey is the key that records are sealed under.
+func (t *TPM2) StorageKey() *tpm2.Key { return t.key }
+
 // Version is TPM 2.0.
 func (t *TPM2) Version() tpm.Version { return tpm.V20 }
 

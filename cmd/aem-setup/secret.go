@@ -46,6 +46,7 @@ not hold it. It is never taken from the command line, where other programs see i
 			return s.report(map[string]bool{"kept": true}, "Kept. Next: aem-setup seal")
 		},
 	})
+	set.AddCommand(totpCommand(s))
 	cmd.AddCommand(set)
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/seal"
 )
 
 func statusCommand(s *setup) *cobra.Command {
@@ -53,7 +54,14 @@ func statusText(st *aem.Status) string {
 		row("set up", "no; run aem-setup init")
 	} else {
 		row("medium", st.Medium)
-		row("secret", map[bool]string{true: "kept, sealed to this TPM", false: "none; run aem-setup secret set text"}[st.SecretKept])
+		switch {
+		case !st.SecretKept:
+			row("secret", "none; run aem-setup secret set text, or totp")
+		case st.SecretKind == seal.KindTOTP.String():
+			row("secret", "one-time codes; their key is kept, sealed to this TPM")
+		default:
+			row("secret", "kept, sealed to this TPM")
+		}
 		for _, state := range st.States {
 			row("approved", state)
 		}

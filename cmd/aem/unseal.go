@@ -71,6 +71,7 @@ type outcome struct {
 	State      string       `json:"state,omitempty"`
 	Grade      string       `json:"grade,omitempty"`
 	Weak       string       `json:"weaker_because,omitempty"`
+	Clock      string       `json:"clock_doubt,omitempty"` // one-time codes: why the clock is not believed
 	Generation uint64       `json:"generation,omitempty"`
 	Commands   int          `json:"tpm_commands"`
 	Millis     float64      `json:"milliseconds,omitempty"`
@@ -140,8 +141,8 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 		}
 		return refused(ctx, o, screen, m, r)
 	}
-	defer clear(proof.Secret)
 	answer, err := screen.ShowProof(ctx, proofView(proof, m.Now()))
+	proof.Wipe()
 	shown := aem.Outcome{Result: aem.ResultProved, Medium: proof.Record.Medium}
 	rejected := err == nil && answer != ui.Confirmed
 	switch {
@@ -165,6 +166,7 @@ func prove(ctx context.Context, o *unsealOptions, screen ui.Screen) (*outcome, e
 		Commands: commands, Millis: float64(proof.Took.Microseconds()) / 1000,
 	}
 	result.Grade, result.Weak = proof.Boot.Grade()
+	result.Clock = clockDoubt(proof.Codes)
 	return result, nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/antievilmaid/aem/aem"
@@ -19,7 +20,20 @@ func proofView(p *aem.Proof, now time.Time) ui.Proof {
 		Took:     p.Took,
 	}
 	v.Grade, v.Weak = p.Boot.Grade()
+	if c := p.Codes; c != nil {
+		v.Code, v.Phone = c.At, c.Issuer+", "+c.Account
+		v.Clock = clockDoubt(c)
+	}
 	return v
+}
+
+// clockDoubt is why the clock is not believed, as a sentence; empty where it is.
+func clockDoubt(c *aem.Codes) string {
+	if c == nil || c.Doubt == nil {
+		return ""
+	}
+	text := c.Doubt.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 // refusalView is a refusal as the screen shows it.
