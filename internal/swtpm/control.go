@@ -230,11 +230,23 @@ func Dial(path string) (*TPM, error) {
 		return nil, err
 	}
 	d, err := c.OpenData()
+	for i := 0; isBusy(err) && i < pauses; i++ {
+		time.Sleep(firstPause << i)
+		d, err = c.OpenData()
+	}
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
 	return &TPM{c, d}, nil
+}
+
+// isBusy says that swtpm still has the data channel of the client before: it may notice
+// that one's end after it has taken the next control connection.
+func isBusy(err error) bool {
+	const ioError = 0x1f // TPM_IOERROR
+	var r *ResultError
+	return errors.As(err, &r) && r.Command == CmdSetDataFD && r.Result == ioError
 }
 
 // A TPM 2.0 answers "again, please" while it tests itself, or when the first use
