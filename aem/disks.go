@@ -40,13 +40,27 @@ func ReadDisks(uuids []string, wait time.Duration) (func([]tpm.Alg) ([]seal.Meas
 			return nil, err
 		}
 	}
+	return measuring(found), nil
+}
+
+// DisksOf is [ReadDisks] for volumes that were found already.
+func DisksOf(volumes []luks.Volume, uuids []string) (func([]tpm.Alg) ([]seal.Measurement, error), error) {
+	found, err := pick(volumes, uuids)
+	if err != nil {
+		return nil, err
+	}
+	return measuring(found), nil
+}
+
+// measuring measures the headers of volumes, in their order.
+func measuring(volumes []luks.Volume) func([]tpm.Alg) ([]seal.Measurement, error) {
 	return func(algs []tpm.Alg) ([]seal.Measurement, error) {
 		var list []seal.Measurement
-		for _, v := range found {
+		for _, v := range volumes {
 			list = append(list, seal.Measurement{Name: diskPrefix + v.Header.UUID, PCR: tpm.PCRHost, Digests: v.Header.Measure(algs)})
 		}
 		return list, nil
-	}, nil
+	}
 }
 
 // pick finds the volumes of the UUIDs, each exactly once.
