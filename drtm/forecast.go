@@ -88,6 +88,7 @@ type Step struct {
 	Role    Role
 	How     How
 	Thing   string // what it was computed from
+	Of      Role   // the role of that thing; it can be another than the event's place suggests
 	Form    string
 	Changed bool // against the good launch
 }
@@ -167,7 +168,7 @@ func Next(good *eventlog.Log, things []Thing) (*Forecast, error) {
 			case n >= 0:
 				used[n] = true
 				t := &things[n]
-				s.Thing, s.Form, s.How = t.Name, form.Name, Recomputed
+				s.Thing, s.Of, s.Form, s.How = t.Name, t.Role, form.Name, Recomputed
 				if !t.Known && t.Learned == nil {
 					s.How = Assumed
 				}

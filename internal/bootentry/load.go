@@ -19,6 +19,15 @@ type Loaded struct {
 	// them so that each begins at a multiple of 4 (loader/linux.c).
 	Initrd         []byte
 	SlaunchModules [][]byte
+	// Files are what lies on the disk, not decompressed, in the order kernel, modules,
+	// modules of the launch, initrds: what is above was read in the same reading.
+	Files []LoadedFile
+}
+
+// A LoadedFile is one file as it lies on the disk.
+type LoadedFile struct {
+	Module
+	Content []byte
 }
 
 // Load reads what GRUB would load for an entry of this menu, as it lies in memory:
@@ -60,6 +69,7 @@ func (m *Menu) Load(e *Entry, limit int64) (*Loaded, error) {
 		out.Initrd = append(out.Initrd, make([]byte, -len(out.Initrd)&3)...)
 		out.Initrd = append(out.Initrd, b...)
 	}
+	out.Files = l.files
 	return &out, nil
 }
 
@@ -67,6 +77,7 @@ type loading struct {
 	limit int64 // bytes that may still come
 	on    []mounted
 	done  []func()
+	files []LoadedFile
 }
 
 func (l *loading) open(f Filesystem) error {
@@ -108,6 +119,7 @@ func (l *loading) read(m Module) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s, which GRUB would load: %w", m.Path, err)
 	}
+	l.files = append(l.files, LoadedFile{m, b})
 	if !m.Packed {
 		if b, err = unzip(b, l.limit); err != nil {
 			return nil, fmt.Errorf("%s, which GRUB would load: %w", m.Path, err)
