@@ -19,13 +19,16 @@ type Approval struct {
 	Next seal.State
 	// Known says that it is approved already: there is nothing to do.
 	Known bool
-	// Changes are the differences from the approved state that it differs least from.
+	// Changes are the differences from the approved state of which the fewest are not
+	// explained, and which it differs least from. There are none where Known is set.
 	Changes []Change
 	// Files are the paths of what will boot, as far as the boot entry names them.
 	Files []string
 	// Assumed says that nothing confirms in which form this machine hashes the files.
 	Assumed bool
-	kept    []seal.State
+
+	kept     []seal.State
+	unproved string // why this boot is not one that proved itself; empty where it did
 }
 
 // PlanApproval computes what the next boot will measure. entry is GRUB's menu entry,
@@ -47,22 +50,26 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 	if err != nil {
 		return nil, err
 	}
-	a := &Approval{}
+	a := &Approval{kept: keep(approved, boot)}
+	if a.unproved, err = m.unproved(h, boot, approved); err != nil {
+		return nil, err
+	}
+	x := &explainer{root: m.Root, now: m.Now(), booted: m.Booted, known: map[string]asked{}, steps: map[int]drtm.Step{}, noDB: errNobodyAsked}
 	after := files
 	if files == nil {
 		menu, err := BootMenu(folder)
 		if err != nil {
 			return nil, err
 		}
-		e, err := menu.Find(entry)
-		if err != nil {
+		if x.entry, err = menu.Find(entry); err != nil {
 			return nil, fmt.Errorf("look for the boot entry: %w", err)
 		}
-		if after, err = BootOf(menu, e, good.Log); err != nil {
+		if after, x.files, err = loadBoot(menu, x.entry, good.Log); err != nil {
 			return nil, err
 		}
-		a.Files = entryFiles(e)
-		a.Next.Label = e.Title
+		a.Files = entryFiles(x.entry)
+		a.Next.Label = x.entry.Title
+		x.kind, x.lines = after.Kind, knownLines(menu)
 	}
 	f, err := h.forecast(good, after)
 	if err != nil {
@@ -79,17 +86,28 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 	a.Next = *next
 	for _, s := range f.Steps {
 		a.Assumed = a.Assumed || s.How == drtm.Assumed
+		x.steps[s.Event] = s
 	}
 	for i := range approved {
-		s := &approved[i]
-		if sameState(s, next) {
+		if sameState(&approved[i], next) {
 			a.Known = true
-		}
-		if changes := compare(s, append(Measured(f.Log), boot.Disks...)); i == 0 || len(changes) < len(a.Changes) {
-			a.Changes = changes
+			return a, nil
 		}
 	}
-	a.kept = keep(approved, boot)
+	x.events = measuredEvents(f.Log)
+	if err := m.askPackages(h, x); err != nil {
+		return nil, err
+	}
+	first := true
+	for i := range approved {
+		if isStatic(&approved[i]) {
+			continue
+		}
+		changes := x.changes(differences(&approved[i], append(Measured(f.Log), boot.Disks...)))
+		if first || nearer(changes, a.Changes) {
+			a.Changes, first = changes, false
+		}
+	}
 	return a, nil
 }
 

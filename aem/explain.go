@@ -63,10 +63,9 @@ func explainLaunch(boot *Boot) *Refusal {
 func Measured(log *eventlog.Log) []seal.Measurement {
 	var list []seal.Measurement
 	roles := drtm.Roles(log)
-	for i, e := range log.Events {
-		if e.Type.Extended() && (e.PCR == tpm.PCRCode || e.PCR == tpm.PCRData) {
-			list = append(list, seal.Measurement{Name: roles[i].String(), PCR: e.PCR, Digests: e.Digests})
-		}
+	for _, i := range measuredEvents(log) {
+		e := &log.Events[i]
+		list = append(list, seal.Measurement{Name: roles[i].String(), PCR: e.PCR, Digests: e.Digests})
 	}
 	return list
 }
@@ -81,21 +80,53 @@ func (b *Boot) measured(s *seal.State) []seal.Measurement {
 
 // compare lists how what was measured differs from an approved state.
 func compare(s *seal.State, measured []seal.Measurement) []Change {
+	var list []Change
+	for _, d := range differences(s, measured) {
+		list = append(list, d.Change)
+	}
+	return list
+}
+
+// difference is a change, with what it takes to say where it comes from.
+type difference struct {
+	Change
+	kind   eventlog.ChangeKind
+	before []tpm.TaggedDigest // what was approved, in all banks
+	place  int                // among what was measured; -1 for what is gone
+}
+
+func differences(s *seal.State, measured []seal.Measurement) []difference {
 	algs := s.Values.Algs()
 	before, after := asLog(algs, s.Measured), asLog(algs, measured)
-	var list []Change
+	var list []difference
 	for _, c := range eventlog.Diff(before, after, s.PCRs) {
-		var change Change
+		d := difference{kind: c.Kind, place: -1}
 		if c.Before != nil {
-			change.What, change.Before = string(c.Before.Data), strongest(c.Before.Digests)
+			d.What, d.Before, d.before = string(c.Before.Data), strongest(c.Before.Digests), c.Before.Digests
 		}
 		if c.After != nil {
-			change.After = strongest(c.After.Digests)
-			if change.What == "" {
-				change.What = string(c.After.Data)
+			d.After = strongest(c.After.Digests)
+			if d.What == "" {
+				d.What = string(c.After.Data)
+			}
+			for i := range after.Events {
+				if c.After == &after.Events[i] {
+					d.place = i
+				}
 			}
 		}
-		list = append(list, change)
+		list = append(list, d)
+	}
+	return list
+}
+
+// measuredEvents are the places in a log of what Measured lists.
+func measuredEvents(log *eventlog.Log) []int {
+	var list []int
+	for i, e := range log.Events {
+		if e.Type.Extended() && (e.PCR == tpm.PCRCode || e.PCR == tpm.PCRData) {
+			list = append(list, i)
+		}
 	}
 	return list
 }

@@ -24,6 +24,11 @@ type Machine struct {
 	// InInitramfs says that this is the boot's own program, which extends what Disks
 	// measures. In the running system it was extended long ago.
 	InInitramfs bool
+	// Root is the system whose package manager is asked what changed in the files that
+	// will boot. Empty: none is.
+	Root string
+	// Booted is when the machine was started; nil where nobody knows.
+	Booted func() (time.Time, error)
 }
 
 // Chip is a TPM of either family, as far as the use cases need it.

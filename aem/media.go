@@ -341,3 +341,19 @@ func (m *Machine) look(s *Setup, medium *Medium, records []seal.Stored, approved
 		st.Behind = !sameStates(record.States, approved)
 	}
 }
+
+// Behind names the media that are at hand and open other states than are approved: a
+// sealing was cut short, or they were away. Sync brings them up to date.
+func (m *Machine) Behind(h Home) ([]string, error) {
+	list, err := m.MediaStatus(h)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, st := range list {
+		if st.Present && !st.Revoked && (st.Behind || st.Generation == 0) {
+			names = append(names, st.Name)
+		}
+	}
+	return names, nil
+}

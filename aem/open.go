@@ -1,8 +1,11 @@
 package aem
 
 import (
+	"fmt"
 	"io"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
@@ -35,7 +38,7 @@ func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
 		d.Close()
 		return nil, nil, err
 	}
-	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now}
+	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now, Booted: booted}
 	if m.Disks, err = ReadDisks(w.Disks, w.Wait); err != nil {
 		// The machine is opened all the same: what is refused for a disk is capped, too.
 		missing := err
@@ -45,4 +48,14 @@ func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
 		m.Log = func() (*LaunchLog, error) { return ReadLog(w.Log) }
 	}
 	return m, d, nil
+}
+
+// booted is when the kernel was started, by the present clock: a clock that was set
+// since then is right about this time, too.
+func booted() (time.Time, error) {
+	var since unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &since); err != nil {
+		return time.Time{}, fmt.Errorf("ask the kernel when it was started: %w", err)
+	}
+	return time.Now().Add(-time.Duration(since.Nano())), nil
 }

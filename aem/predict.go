@@ -63,6 +63,12 @@ func decompressed(b []byte) []byte {
 // BootOf reads what GRUB would load for an entry of its menu. Of several loaders, the
 // good launch's log, where it is given, tells which one fits this machine.
 func BootOf(menu *bootentry.Menu, e *bootentry.Entry, good *eventlog.Log) (*drtm.Boot, error) {
+	b, _, err := loadBoot(menu, e, good)
+	return b, err
+}
+
+// loadBoot is BootOf, with the files as they lie on the disk.
+func loadBoot(menu *bootentry.Menu, e *bootentry.Entry, good *eventlog.Log) (*drtm.Boot, []bootentry.LoadedFile, error) {
 	b := &drtm.Boot{Line: e.Kernel.Line}
 	switch e.Kind {
 	case bootentry.Linux:
@@ -75,19 +81,19 @@ func BootOf(menu *bootentry.Menu, e *bootentry.Entry, good *eventlog.Log) (*drtm
 	}
 	loaded, err := menu.Load(e, 0)
 	if err != nil {
-		return nil, fmt.Errorf("load what the boot entry %q starts: %w", e.Title, err)
+		return nil, nil, fmt.Errorf("load what the boot entry %q starts: %w", e.Title, err)
 	}
 	if b.Kind == 0 {
-		return nil, fmt.Errorf("the boot entry %q starts another loader, whose files it does not name; give them by hand: %w", e.Title, ErrNotPossible)
+		return nil, nil, fmt.Errorf("the boot entry %q starts another loader, whose files it does not name; give them by hand: %w", e.Title, ErrNotPossible)
 	}
 	b.Image, b.Initrd = loaded.Kernel, loaded.Initrd
 	for i, m := range e.Modules {
 		b.Modules = append(b.Modules, drtm.Module{Content: loaded.Modules[i], Line: m.Line})
 	}
 	if b.Loader, err = chooseLoader(loaded.SlaunchModules, good); err != nil {
-		return nil, fmt.Errorf("the boot entry %q: %w", e.Title, err)
+		return nil, nil, fmt.Errorf("the boot entry %q: %w", e.Title, err)
 	}
-	return b, nil
+	return b, loaded.Files, nil
 }
 
 // chooseLoader takes the only loader, or the one that the good launch was made with.

@@ -128,6 +128,8 @@ type Change struct {
 	What   string `json:"what"`
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
+	// Explanation is there where the next boot was compared before it took place.
+	Explanation *Explanation `json:"explanation,omitempty"`
 }
 
 // Sentence says the cause to the owner.

@@ -31,6 +31,9 @@ func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error
 	if !h.has(secretFile) {
 		return nil, ErrNoSecret
 	}
+	if err := s.oneAtHand(); err != nil {
+		return nil, err
+	}
 	b, err := m.backend(s, s.anchor())
 	if err != nil {
 		return nil, err
@@ -50,6 +53,9 @@ func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error
 func (m *Machine) Reseal(h Home, states []seal.State) ([]Sealed, error) {
 	s, err := h.Setup()
 	if err != nil {
+		return nil, err
+	}
+	if err := s.oneAtHand(); err != nil {
 		return nil, err
 	}
 	b, err := m.backend(s, s.anchor())
@@ -97,7 +103,6 @@ func (m *Machine) Sync(h Home) ([]Sealed, error) {
 
 func (m *Machine) sealAll(h Home, s *Setup, states []seal.State) ([]Sealed, error) {
 	var done []Sealed
-	sealed := 0
 	for _, medium := range s.active() {
 		if _, err := os.Stat(medium.folder()); err != nil {
 			done = append(done, Sealed{Medium: medium.Name, Away: true})
@@ -107,13 +112,20 @@ func (m *Machine) sealAll(h Home, s *Setup, states []seal.State) ([]Sealed, erro
 		if err != nil {
 			return done, fmt.Errorf("seal to the medium %q: %w", medium.Name, err)
 		}
-		sealed++
 		done = append(done, Sealed{Medium: medium.Name, Generation: generation})
 	}
-	if sealed == 0 {
-		return done, fmt.Errorf("%w: none of the %d media is", ErrMediumAway, len(s.active()))
-	}
 	return done, nil
+}
+
+// oneAtHand is asked before anything is approved: with no medium to seal to, nothing
+// may change.
+func (s *Setup) oneAtHand() error {
+	for _, medium := range s.active() {
+		if _, err := os.Stat(medium.folder()); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: none of the %d media is", ErrMediumAway, len(s.active()))
 }
 
 // sealTo makes the next record of one medium, and the one that opens.

@@ -7,13 +7,13 @@ import "strings"
 func Words(identity [32]byte) string {
 	var list []string
 	for _, b := range identity[:4] {
-		list = append(list, words[b])
+		list = append(list, wordList[b])
 	}
 	return strings.Join(list, " ")
 }
 
-// words are 256 English nouns and the like that are hard to take for each other.
-var words = [256]string{
+// wordList are 256 English nouns and the like that are hard to take for each other.
+var wordList = [256]string{
 	"acorn", "actor", "album", "alley", "amber", "angle", "ankle", "apple", "april", "apron", "arena", "arrow",
 	"aspen", "attic", "autumn", "axle", "bacon", "badge", "bagel", "baker", "bamboo", "banjo", "barber", "barley",
 	"basil", "basket", "beacon", "beaver", "bell", "berry", "bishop", "bison", "blanket", "blossom", "bonnet", "border",

@@ -17,9 +17,9 @@ import (
 
 // approveOptions are the flags of aem-setup approve.
 type approveOptions struct {
-	entry, boot       string
-	drop              string
-	yes, list, dryRun bool
+	entry, boot             string
+	drop                    string
+	yes, list, dryRun, auto bool
 }
 
 // approvalReport is what --json prints.
@@ -28,7 +28,9 @@ type approvalReport struct {
 	Known   bool         `json:"approved_already"`
 	Assumed bool         `json:"assumed,omitempty"`
 	Changes []aem.Change `json:"changes"`
-	Sealed  []aem.Sealed `json:"sealed,omitempty"`
+	// LeftToOwner says why --auto approved nothing, a sentence for each reason.
+	LeftToOwner []string     `json:"left_to_owner,omitempty"`
+	Sealed      []aem.Sealed `json:"sealed,omitempty"`
 }
 
 func approveCommand(s *setup) *cobra.Command {
@@ -42,14 +44,28 @@ runs stays approved beside it, so that the machine still proves itself if the ne
 does not boot.
 
 It is run after an update and before the restart. Where it was not, the next boot is
-refused with the name of what changed; approve then, in a system that you trust.`,
+refused with the name of what changed; approve then, in a system that you trust.
+
+Beside each change stands what the package manager's records say about the file that it
+comes from. --auto, for the package manager's hooks, asks nobody: it approves if these
+records explain every change, in a boot that has proved itself. A kernel must have the
+checksum that its package recorded, an initramfs have been made by the package manager
+in this session, and the command line differ in the kernel's file name alone. All else
+is left to you: exit code 4, with a sentence for each reason, and nothing is sealed.
+Where nothing was ever sealed it says nothing and does nothing.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return approve(s, o) },
+		RunE: func(*cobra.Command, []string) error {
+			if o.auto && (o.yes || o.list || o.drop != "") {
+				return cli.Usage("--auto decides by itself; it goes with none of --yes, --list and --drop")
+			}
+			return approve(s, o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.entry, "entry", "default", "GRUB's menu entry: a title, an identifier, a number, or default")
 	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads (default: this machine's)")
 	f.BoolVar(&o.yes, "yes", false, "don't ask: you have read what --dry-run says")
+	f.BoolVar(&o.auto, "auto", false, "don't ask: approve what package records explain, and leave the rest to the owner")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what differs, and seal nothing")
 	f.BoolVar(&o.list, "list", false, "list the approved states")
 	f.StringVar(&o.drop, "drop", "", "approve a state no more, by its name in the list")
@@ -57,6 +73,9 @@ refused with the name of what changed; approve then, in a system that you trust.
 }
 
 func approve(s *setup, o *approveOptions) error {
+	if o.auto && nothingSealed(aem.OpenHome(s.home)) {
+		return nil // a package manager's hook runs everywhere
+	}
 	m, home, closer, err := s.open()
 	if err != nil {
 		return err
@@ -73,17 +92,20 @@ func approve(s *setup, o *approveOptions) error {
 		s.note(journal.Approved, 0, map[string]string{"dropped": o.drop}, "%s is approved no more", o.drop)
 		return s.report(done, sealedText(done))
 	}
-	fmt.Fprintln(os.Stderr, "Computing what the next boot will measure ...")
+	if !o.auto {
+		fmt.Fprintln(os.Stderr, "Computing what the next boot will measure ...")
+	}
 	a, err := m.PlanApproval(home, o.boot, o.entry, nil)
 	if err != nil {
 		return err
 	}
-	r := approvalReport{State: a.Next.Label, Known: a.Known, Assumed: a.Assumed, Changes: a.Changes}
-	if a.Known {
-		r.Changes = nil
-		return s.report(r, fmt.Sprintf("%q is approved already; the next boot will prove itself.", a.Next.Label))
-	}
-	if o.dryRun {
+	r := &approvalReport{State: a.Next.Label, Known: a.Known, Assumed: a.Assumed, Changes: a.Changes}
+	switch {
+	case a.Known:
+		return s.finish(m, home, o, a, r)
+	case o.auto:
+		return s.approveAlone(m, home, o, a, r)
+	case o.dryRun:
 		return s.report(r, changesText(a)+"\nNothing was sealed.")
 	}
 	if !o.yes {
@@ -97,6 +119,31 @@ func approve(s *setup, o *approveOptions) error {
 	}
 	s.note(journal.Approved, r.Sealed[0].Generation, changeDetails(a), "%s was approved", a.Next.Label)
 	return s.report(r, sealedText(r.Sealed))
+}
+
+// finish is for a next boot that is approved already. An approval that was cut short
+// may not have reached every medium.
+func (s *setup) finish(m *aem.Machine, home aem.Home, o *approveOptions, a *aem.Approval, r *approvalReport) error {
+	behind, err := m.Behind(home)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%q is approved already; the next boot will prove itself.", a.Next.Label)
+	switch {
+	case len(behind) > 0 && o.dryRun:
+		text = fmt.Sprintf("%q is approved already, but not sealed on %s yet.\nNothing was sealed.", a.Next.Label, strings.Join(behind, ", "))
+	case len(behind) > 0 && o.auto && len(a.LeftToOwner()) > 0:
+		return s.leave(o, a, r)
+	case len(behind) > 0:
+		if r.Sealed, err = m.Sync(home); err != nil {
+			return err
+		}
+		s.note(journal.Sealed, 0, map[string]string{"media": strings.Join(behind, ", ")}, "what was approved was sealed to %s", strings.Join(behind, ", "))
+		text += "\n" + sealedText(r.Sealed)
+	case o.auto && !s.json:
+		return nil
+	}
+	return s.report(r, text)
 }
 
 func listApproved(s *setup, m *aem.Machine, home aem.Home) error {
@@ -117,6 +164,9 @@ func changesText(a *aem.Approval) string {
 	fmt.Fprintf(&b, "The next boot, %q, differs from what is approved in:\n", a.Next.Label)
 	for _, c := range a.Changes {
 		fmt.Fprintf(&b, "  %s\n    approved  %.40s\n    now       %.40s\n", c.What, c.Before, c.After)
+		if c.Explanation != nil {
+			fmt.Fprintf(&b, "    %-9s %s\n", map[bool]string{true: "explained", false: "open"}[c.Explanation.Explained], c.Explanation.Why)
+		}
 	}
 	for _, f := range a.Files {
 		fmt.Fprintf(&b, "It boots %s\n", f)

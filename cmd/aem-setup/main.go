@@ -58,5 +58,8 @@ func (s *setup) open() (*aem.Machine, aem.Home, io.Closer, error) {
 		s.where.Disks = setup.Disks
 	}
 	m, closer, err := aem.Open(s.where, nil)
+	if err == nil {
+		m.Root = s.root
+	}
 	return m, home, closer, err
 }

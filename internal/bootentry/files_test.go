@@ -187,6 +187,12 @@ menuentry flags { multiboot2 /flags.gz }
 	if err != nil {
 		t.Fatal(err)
 	}
+	var onDisk []string
+	for _, f := range l.Files {
+		onDisk = append(onDisk, f.Path+" "+string(f.Content))
+	}
+	l.Files = nil
+	same(t, "files as they lie on the disk", []string{"/xen.gz " + packed(t, "XEN"), "/m.gz " + packed(t, "MODULE"), "/m.gz " + packed(t, "MODULE"), "/sinit SINIT"}, onDisk)
 	same(t, "Xen", &bootentry.Loaded{Kernel: []byte("XEN"), Modules: [][]byte{[]byte("MODULE"), []byte(packed(t, "MODULE"))},
 		SlaunchModules: [][]byte{[]byte("SINIT")}}, l)
 	if l, err = load("linux"); err != nil {

@@ -10,6 +10,7 @@ const (
 	SetUp         Kind = "set-up"
 	Sealed        Kind = "sealed"
 	Approved      Kind = "approved"
+	LeftToOwner   Kind = "left-to-owner" // aem-setup approve --auto approved nothing
 	Opened        Kind = "opened"
 	Refused       Kind = "refused"
 	MediumAdded   Kind = "medium-added"
