@@ -1,7 +1,8 @@
 package eventlog
 
 import (
-	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"strings"
 
@@ -155,10 +156,29 @@ type Signature struct {
 
 // String is the certificate's subject, or the beginning of a digest.
 func (s Signature) String() string {
-	if c, err := x509.ParseCertificate(s.Data); err == nil {
-		return Printable([]byte(c.Subject.CommonName))
+	if name := commonName(s.Data); name != "" {
+		return Printable([]byte(name))
 	}
 	return s.Data.String()
+}
+
+// commonName reads the subject of an X.509 certificate (RFC 5280, clause 4.1), empty
+// where there is none. Nothing else of the certificate matters here, so package x509,
+// and all the cryptography that comes with it, is not put into an initramfs for it.
+func commonName(der []byte) string {
+	var c struct {
+		TBS struct {
+			Version                             asn1.RawValue `asn1:"optional,explicit,tag:0"`
+			Serial, Algorithm, Issuer, Validity asn1.RawValue
+			Subject                             pkix.RDNSequence
+		}
+	}
+	if _, err := asn1.Unmarshal(der, &c); err != nil {
+		return ""
+	}
+	var subject pkix.Name
+	subject.FillFromRDNSequence(&c.TBS.Subject)
+	return subject.CommonName
 }
 
 func decodeSignatures(b []byte) fmt.Stringer {
