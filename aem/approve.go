@@ -19,6 +19,8 @@ type Approval struct {
 	Next seal.State
 	// Known says that it is approved already: there is nothing to do.
 	Known bool
+	// Entry is the entry of GRUB's menu that it boots; nil where files were given.
+	Entry *bootentry.Entry
 	// Changes are the differences from the approved state of which the fewest are not
 	// explained, and which it differs least from. There are none where Known is set.
 	Changes []Change
@@ -67,7 +69,7 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 		if after, x.files, err = loadBoot(menu, x.entry, good.Log); err != nil {
 			return nil, err
 		}
-		a.Files = entryFiles(x.entry)
+		a.Entry, a.Files = x.entry, entryFiles(x.entry)
 		a.Next.Label = x.entry.Title
 		x.kind, x.lines = after.Kind, knownLines(menu)
 	}

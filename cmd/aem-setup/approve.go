@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/bootside"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/journal"
 )
@@ -31,6 +32,8 @@ type approvalReport struct {
 	// LeftToOwner says why --auto approved nothing, a sentence for each reason.
 	LeftToOwner []string     `json:"left_to_owner,omitempty"`
 	Sealed      []aem.Sealed `json:"sealed,omitempty"`
+	// Notice says that the entry makes no launch, although others do.
+	Notice string `json:"notice,omitempty"`
 }
 
 func approveCommand(s *setup) *cobra.Command {
@@ -99,7 +102,10 @@ func approve(s *setup, o *approveOptions) error {
 	if err != nil {
 		return err
 	}
-	r := &approvalReport{State: a.Next.Label, Known: a.Known, Assumed: a.Assumed, Changes: a.Changes}
+	r := &approvalReport{State: a.Next.Label, Known: a.Known, Assumed: a.Assumed, Changes: a.Changes, Notice: bootside.LaunchNotice(s.root, a.Entry)}
+	if r.Notice != "" {
+		fmt.Fprintln(os.Stderr, r.Notice)
+	}
 	switch {
 	case a.Known:
 		return s.finish(m, home, o, a, r)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,13 +27,23 @@ approve the next boot afterwards: aem-setup approve.`,
 }
 
 func bootInstall(s *setup) *cobra.Command {
-	var plain, dryRun bool
+	var plain, launch, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Show the proof at each boot",
-		Args:  cli.NoArgs,
+		Long: `install puts the proof into the initramfs. With --launch it also gives GRUB's menu entries
+that start Linux or Xen by a dynamic launch: Intel TXT with the SINIT modules in /boot, or
+AMD SKINIT with /boot/skl.bin. GRUB must be TrenchBoot's. The entries come last and the
+default stays; GRUB_DEFAULT=aem-launch-linux in /etc/default/grub makes the launch of the
+newest kernel the default. Where the machine, GRUB or the kernels can't make a launch there
+is no entry, and update-grub says why. --dry-run prints the entries. Before aem-setup init,
+--launch makes only the entries, so that the machine can be launched for the first time.`,
+		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			setup, err := aem.OpenHome(s.home).Setup()
+			if errors.Is(err, aem.ErrNotSetUp) && launch {
+				return s.installLaunch(dryRun)
+			}
 			if err != nil {
 				return err
 			}
@@ -40,7 +51,10 @@ func bootInstall(s *setup) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c := bootside.Config{Media: media, Disks: setup.Disks, Plain: plain}
+			c := bootside.Config{Media: media, Disks: setup.Disks, Plain: plain, Launch: launch}
+			if dryRun && launch {
+				return s.tryLaunch(c)
+			}
 			if dryRun {
 				return s.report(c, fmt.Sprintf("Would install the hook with the media %s and %d disks. Nothing was changed.", strings.Join(c.Media, ", "), len(c.Disks)))
 			}
@@ -50,10 +64,17 @@ func bootInstall(s *setup) *cobra.Command {
 			if err := s.updateInitramfs(); err != nil {
 				return err
 			}
-			return s.report(c, "Installed. Next: aem-setup approve")
+			if !launch {
+				return s.report(c, "Installed. Next: aem-setup approve")
+			}
+			if err := s.updateGRUB(); err != nil {
+				return err
+			}
+			return s.report(c, "Installed. Next: choose the entry in GRUB's menu, or make it the default, and\n  aem-setup approve --entry aem-launch-linux")
 		},
 	}
 	cmd.Flags().BoolVar(&plain, "plain", false, "lines of text in place of the full screen")
+	cmd.Flags().BoolVar(&launch, "launch", false, "entries in GRUB's menu that make a dynamic launch, too")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be installed, and do nothing")
 	return cmd
 }
@@ -72,15 +93,74 @@ func bootRemove(s *setup) *cobra.Command {
 	}
 }
 
-// removeBootSide takes the boot's part away, if it is there.
-func (s *setup) removeBootSide() error {
-	if !bootside.Installed(s.root) {
-		return nil
-	}
-	if err := bootside.Remove(s.root); err != nil {
+// tryLaunch says what would be installed, and prints the menu entries.
+func (s *setup) tryLaunch(c bootside.Config) error {
+	entries, said, err := bootside.LaunchEntries(s.root)
+	if err != nil {
 		return err
 	}
-	return s.updateInitramfs()
+	fmt.Fprint(os.Stderr, said)
+	text := entries + "# Nothing was changed."
+	if entries == "" {
+		text = "There would be no entry. Nothing was changed."
+	}
+	return s.report(struct {
+		bootside.Config
+		Entries, Said string
+	}{c, entries, said}, text)
+}
+
+// installLaunch makes the menu entries on a machine that is not set up.
+func (s *setup) installLaunch(dryRun bool) error {
+	if dryRun {
+		return s.tryLaunch(bootside.Config{Launch: true})
+	}
+	if err := bootside.InstallLaunch(s.root); err != nil {
+		return err
+	}
+	if err := s.updateGRUB(); err != nil {
+		return err
+	}
+	return s.report(bootside.Config{Launch: true}, "GRUB's menu has the entries. Restart by one of them, and then: aem-setup init")
+}
+
+// removeBootSide takes the boot's part away, if it is there.
+func (s *setup) removeBootSide() error {
+	launch, proof := bootside.LaunchInstalled(s.root), bootside.Installed(s.root)
+	if !launch && !proof {
+		return nil
+	}
+	err := bootside.Remove(s.root)
+	if proof && err == nil {
+		err = s.updateInitramfs()
+	}
+	if launch {
+		err = errors.Join(err, s.updateGRUB())
+	}
+	return err
+}
+
+// updateGRUB writes GRUB's menu anew, by the program that Debian has for that, or by
+// Fedora's. What the script of ours says is for the owner.
+func (s *setup) updateGRUB() error {
+	if s.root != "/" {
+		return nil
+	}
+	fmt.Fprintln(os.Stderr, "Writing GRUB's menu anew ...")
+	cmd := exec.Command("update-grub")
+	if _, err := exec.LookPath("update-grub"); err != nil {
+		cmd = exec.Command("grub2-mkconfig", "-o", "/boot/grub2/grub.cfg")
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("write GRUB's menu anew: %w: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "aem: ") {
+			fmt.Fprint(os.Stderr, line)
+		}
+	}
+	return nil
 }
 
 // updateInitramfs makes the initramfs anew.

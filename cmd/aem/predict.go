@@ -14,6 +14,7 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/eventlog"
+	"github.com/antievilmaid/aem/internal/bootside"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -209,6 +210,9 @@ func (o *predictOptions) fromMenu(name string, good *eventlog.Log) (*drtm.Boot, 
 	e, err := menu.Find(name)
 	if err != nil {
 		return nil, fmt.Errorf("look for the menu entry: %w", err)
+	}
+	if notice := bootside.LaunchNotice("/", e); notice != "" {
+		fmt.Fprintln(os.Stderr, notice)
 	}
 	return aem.BootOf(menu, e, good)
 }

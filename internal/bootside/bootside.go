@@ -29,6 +29,8 @@ type part struct {
 	needs string
 	// initramfs says that the program makes the initramfs; a system needs one such.
 	initramfs bool
+	// launch says that the part is installed only where the owner wants a launch by it.
+	launch bool
 	// files go from the folder dist to these paths; those that begin as scripts become programs.
 	files map[string]string
 }
@@ -38,6 +40,10 @@ var parts = []part{
 		"initramfs-tools/hook":          "etc/initramfs-tools/hooks/aem",
 		"initramfs-tools/init-premount": "etc/initramfs-tools/scripts/init-premount/aem",
 	}},
+	{needs: "etc/grub.d", launch: true, files: map[string]string{
+		"grub/aem-launch": "etc/grub.d/90_aem_launch",
+		"grub/grub.conf":  grubConf,
+	}},
 }
 
 // Config is what a boot needs to know.
@@ -45,6 +51,9 @@ type Config struct {
 	Media []string // as aem unseal --medium takes them, the one that is preferred first
 	Disks []string // UUIDs of the LUKS volumes whose headers are measured
 	Plain bool     // lines of text in place of the full screen
+	// Launch asks for entries in GRUB's menu that make a dynamic launch. Where they are
+	// installed already, they stay without it.
+	Launch bool
 }
 
 // text is the configuration as the script reads it. Values are checked, because a
@@ -86,10 +95,13 @@ func harmless(s string) bool {
 func Install(root string, c Config) error {
 	present := slices.DeleteFunc(slices.Clone(parts), func(p part) bool {
 		_, err := os.Stat(filepath.Join(root, p.needs))
-		return err != nil
+		return err != nil || p.launch && !c.Launch
 	})
 	if !slices.ContainsFunc(present, func(p part) bool { return p.initramfs }) {
 		return ErrUnknownInitramfs
+	}
+	if c.Launch && !slices.ContainsFunc(present, func(p part) bool { return p.launch }) {
+		return ErrNoGRUB
 	}
 	text, err := c.text()
 	if err != nil {
@@ -98,11 +110,27 @@ func Install(root string, c Config) error {
 	if err := write(root, confFile, []byte(text)); err != nil {
 		return err
 	}
-	for _, p := range present {
+	return install(root, present)
+}
+
+// InstallLaunch gives GRUB's menu entries that make a dynamic launch, on a machine that
+// has nothing to prove yet, so that it can be launched for the first time.
+func InstallLaunch(root string) error {
+	if _, err := os.Stat(filepath.Join(root, "etc/grub.d")); err != nil {
+		return ErrNoGRUB
+	}
+	return install(root, slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return !p.launch }))
+}
+
+func install(root string, list []part) error {
+	for _, p := range list {
 		for from, to := range p.files {
 			b, err := dist.Files.ReadFile(from)
 			if err != nil {
 				return err
+			}
+			if to == grubConf && LaunchInstalled(root) {
+				continue // the owner may have written in it
 			}
 			if err := write(root, to, b); err != nil {
 				return err
