@@ -1,6 +1,7 @@
 // Package bootside installs what lets a machine prove itself while it boots, and takes
-// it away again: a hook and a script for the distribution's initramfs, and a file that
-// tells aem unseal where the medium is and which disks are measured.
+// it away again: a hook and a script for the distribution's initramfs, a file that
+// tells aem unseal where the medium is and which disks are measured, and a unit that
+// writes down what the proof came to.
 package bootside
 
 import (
@@ -33,6 +34,8 @@ type part struct {
 	launch bool
 	// files go from the folder dist to these paths; those that begin as scripts become programs.
 	files map[string]string
+	// links are symbolic links, and what they point to.
+	links map[string]string
 }
 
 var parts = []part{
@@ -43,6 +46,12 @@ var parts = []part{
 	{needs: "etc/grub.d", launch: true, files: map[string]string{
 		"grub/aem-launch": "etc/grub.d/90_aem_launch",
 		"grub/grub.conf":  grubConf,
+	}},
+	// The link is what systemctl enable makes.
+	{needs: "etc/systemd/system", files: map[string]string{
+		"systemd/aem-journal.service": "etc/systemd/system/aem-journal.service",
+	}, links: map[string]string{
+		"etc/systemd/system/multi-user.target.wants/aem-journal.service": "/etc/systemd/system/aem-journal.service",
 	}},
 }
 
@@ -136,6 +145,26 @@ func install(root string, list []part) error {
 				return err
 			}
 		}
+		for name, to := range p.links {
+			if err := link(root, name, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// link makes a symbolic link, in place of an older one.
+func link(root, name, to string) error {
+	path := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("install the boot's part: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("install the boot's part: %w", err)
+	}
+	if err := os.Symlink(to, path); err != nil {
+		return fmt.Errorf("install the boot's part: %w", err)
 	}
 	return nil
 }
@@ -161,6 +190,9 @@ func Remove(root string) error {
 	for _, p := range parts {
 		for _, to := range p.files {
 			names = append(names, to)
+		}
+		for name := range p.links {
+			names = append(names, name)
 		}
 	}
 	var all error

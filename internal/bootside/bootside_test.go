@@ -72,6 +72,31 @@ func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 	}
 }
 
+// The unit that keeps the journal comes with systemd, enabled, also where it was before.
+func TestTheJournalsUnitIsInstalledAndEnabled(t *testing.T) {
+	root := debian(t)
+	units := filepath.Join(root, "etc/systemd/system")
+	wanted := filepath.Join(units, "multi-user.target.wants/aem-journal.service")
+	if err := os.MkdirAll(filepath.Dir(wanted), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := bootside.Install(root, bootside.Config{Media: []string{"/boot"}}); err != nil {
+			t.Fatal(err)
+		}
+		unit, err := os.ReadFile(filepath.Join(units, "aem-journal.service"))
+		if err != nil || !strings.Contains(string(unit), "\nExecStart=/usr/bin/aem-setup journal boot\n") || !strings.Contains(string(unit), "\nWantedBy=multi-user.target\n") {
+			t.Errorf("%v: %s", err, unit)
+		}
+		if to, err := os.Readlink(wanted); err != nil || to != "/etc/systemd/system/aem-journal.service" {
+			t.Errorf("enabled is %q, %v", to, err)
+		}
+	}
+	if err := bootside.Remove(root); err != nil || len(files(t, root)) != 0 {
+		t.Errorf("%v; left are %v", err, files(t, root))
+	}
+}
+
 // The configuration is read by a shell: nothing in it may be more than a word.
 func TestNothingInTheConfigurationReachesTheShell(t *testing.T) {
 	for _, c := range []bootside.Config{
