@@ -85,25 +85,31 @@ func (m *Machine) Outcome(h Home) (*BootOutcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	boot, approved, err := m.bootAndApproved(h)
+	if err != nil {
+		return nil, err
+	}
+	return outcomeOf(s, boot, approved), nil
+}
+
+// bootAndApproved are the boot and what is approved, as far as they can be had: a disk that
+// is missing, or a TPM that was cleared and opens nothing of what is kept, are causes to be
+// told and not reasons to tell none.
+func (m *Machine) bootAndApproved(h Home) (*Boot, []seal.State, error) {
 	boot, err := m.Boot()
 	if errors.Is(err, ErrDisk) {
-		// It may have been missing at the boot as well, which is to be written down.
 		without := *m
 		without.Disks = nil
 		boot, err = without.Boot()
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// A TPM that was cleared opens nothing of what is kept, and is a cause like any other.
 	approved, err := m.Approved(h)
 	if err != nil {
-		approved = nil
+		return boot, nil, nil
 	}
-	if err := m.readFor(boot, approved); err != nil {
-		return nil, err
-	}
-	return outcomeOf(s, boot, approved), nil
+	return boot, approved, m.readFor(boot, approved)
 }
 
 func outcomeOf(s *Setup, boot *Boot, approved []seal.State) *BootOutcome {
@@ -152,13 +158,10 @@ func outcomeOf(s *Setup, boot *Boot, approved []seal.State) *BootOutcome {
 func openedIn(boot *Boot, approved []seal.State, disks []seal.Measurement) *seal.State {
 	for i := range approved {
 		s := &approved[i]
-		root := launchPCRs
-		if isStatic(s) {
-			root = staticPCRs
-		} else if boot.Launch.State != drtm.Verified {
+		if !isStatic(s) && boot.Launch.State != drtm.Verified {
 			continue
 		}
-		if s.Differing(boot.PCRs)&root == 0 && sameMeasured(hostMeasured(s), disks) {
+		if s.Differing(boot.PCRs)&rootPCRs(s) == 0 && sameMeasured(hostMeasured(s), disks) {
 			return s
 		}
 	}

@@ -13,29 +13,43 @@ import (
 
 // explain says why a boot is in none of a record's states.
 func explain(record *seal.Record, boot *Boot) *Refusal {
-	launched := boot.Launch.State == drtm.Verified
-	if !launched && !slices.ContainsFunc(record.States, func(s seal.State) bool { return isStatic(&s) }) {
+	if boot.Launch.State != drtm.Verified && !slices.ContainsFunc(record.States, func(s seal.State) bool { return isStatic(&s) }) {
 		return explainLaunch(boot)
 	}
-	var nearest []Change
-	for i := range record.States {
-		s := &record.States[i]
-		root := launchPCRs
-		if isStatic(s) {
-			root = staticPCRs
-		} else if !launched {
+	_, changes, same := nearest(record.States, boot)
+	if same {
+		// What was launched is approved, and what the initramfs added since is not.
+		return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d holds: %s", tpm.PCRHost, cappedBefore(record, boot)), err: seal.ErrMeasurements}
+	}
+	return &Refusal{Cause: CauseChanged, Changes: changes, err: seal.ErrMeasurements}
+}
+
+// nearest finds the approved state that a boot differs least from, and in what. same says
+// that what was launched, and the disks, are those of the state; it is nil where none can
+// be compared with.
+func nearest(states []seal.State, boot *Boot) (near *seal.State, changes []Change, same bool) {
+	for i := range states {
+		s := &states[i]
+		if !isStatic(s) && boot.Launch.State != drtm.Verified {
 			continue
 		}
-		changes := compare(s, boot.measured(s))
-		if s.Differing(boot.PCRs)&root == 0 && len(changes) == 0 {
-			// What was launched is approved, and what the initramfs added since is not.
-			return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d holds: %s", tpm.PCRHost, cappedBefore(record, boot)), err: seal.ErrMeasurements}
+		c := compare(s, boot.measured(s))
+		if len(c) == 0 && s.Differing(boot.PCRs)&rootPCRs(s) == 0 {
+			return s, nil, true
 		}
-		if nearest == nil || len(changes) < len(nearest) {
-			nearest = changes
+		if near == nil || len(c) < len(changes) {
+			near, changes = s, c
 		}
 	}
-	return &Refusal{Cause: CauseChanged, Changes: nearest, err: seal.ErrMeasurements}
+	return near, changes, false
+}
+
+// rootPCRs are those that a state rests on, without what the initramfs adds.
+func rootPCRs(s *seal.State) tpm.PCRs {
+	if isStatic(s) {
+		return staticPCRs
+	}
+	return launchPCRs
 }
 
 // cappedBefore says what earlier runs in this boot came to, as far as it is known.

@@ -62,11 +62,14 @@ func (m *Machine) Status(h Home) (*Status, error) {
 		return nil, err
 	}
 	st.SetUp, st.Medium, st.Identity = true, s.Media[0].Records, Words(s.identity)
+	if st.States, err = m.approvedLabels(h, boot); err != nil {
+		return nil, err
+	}
 	records, err := seal.Read(os.DirFS(s.Media[0].Records))
 	if err != nil && !errors.Is(err, seal.ErrNoRecord) {
 		return nil, err
 	}
-	record, _, state, err := m.choose(records, boot)
+	record, _, _, err := m.choose(records, boot)
 	if err != nil {
 		var r *Refusal
 		if !errors.As(err, &r) {
@@ -79,12 +82,27 @@ func (m *Machine) Status(h Home) (*Status, error) {
 		st.Launch, st.LaunchNote = boot.Grade()
 	}
 	st.Generation, st.PIN, st.Opens = record.Generation, record.PIN, true
-	for i := range record.States {
-		label := record.States[i].Label
-		if i == state {
+	return st, nil
+}
+
+// approvedLabels names what is approved, and which of it this boot is. What can't be
+// opened on this TPM is approved no more; the refusal says why.
+func (m *Machine) approvedLabels(h Home, boot *Boot) ([]string, error) {
+	approved, err := m.Approved(h)
+	if err != nil {
+		return nil, nil
+	}
+	if err := m.readFor(boot, approved); err != nil {
+		return nil, err
+	}
+	near, _, same := nearest(approved, boot)
+	var labels []string
+	for i := range approved {
+		label := approved[i].Label
+		if same && near == &approved[i] {
 			label += " (this boot)"
 		}
-		st.States = append(st.States, label)
+		labels = append(labels, label)
 	}
-	return st, nil
+	return labels, nil
 }

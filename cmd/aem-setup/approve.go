@@ -222,7 +222,7 @@ storage key stays, because others may use it; so does the owner of a TPM 1.2.`,
 				return err
 			}
 			defer closer.Close()
-			list, err := m.MediaStatus(home)
+			list, err := s.media(m, home)
 			if err != nil {
 				return err
 			}

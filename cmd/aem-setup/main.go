@@ -20,6 +20,8 @@ type setup struct {
 	home  string
 	root  string // of the system that is set up
 	json  bool
+
+	machine *aem.Machine // once it is open
 }
 
 func newCommand() *cobra.Command {
@@ -34,6 +36,7 @@ func newCommand() *cobra.Command {
   aem-setup seal                      seal it to what this boot, or the next, measures
   aem-setup boot install              show it at each boot, before the passphrase
   aem-setup status                    what would open now, and why not
+  aem-setup explain                   why the last boot did not open
   aem-setup approve                   after an update, before the restart
   aem-setup media add NAME FOLDER     a stick that carries the secret, too
 
@@ -47,7 +50,7 @@ passphrase, and only if the machine is as it was sealed.`,
 	f.StringVar(&s.root, "root", "/", "root folder of the system whose boot is changed")
 	f.BoolVar(&s.json, "json", false, "print reports as JSON")
 	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s), bootCommand(s),
-		statusCommand(s), journalCommand(s), uninstallCommand(s))
+		statusCommand(s), explainCommand(s), journalCommand(s), uninstallCommand(s))
 	return cmd
 }
 
@@ -61,5 +64,6 @@ func (s *setup) open() (*aem.Machine, aem.Home, io.Closer, error) {
 	if err == nil {
 		m.Root = s.root
 	}
+	s.machine = m
 	return m, home, closer, err
 }

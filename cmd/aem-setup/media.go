@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,15 +69,17 @@ sealed to the others.`,
 func mediaList(s *setup) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the media, and which are behind",
-		Args:  cli.NoArgs,
+		Short: "List the media, which are behind, and which booted last",
+		Long: `list says of each medium whether it opens what is approved, and when the machine last
+proved itself with it, as far as the journal knows.`,
+		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m, home, closer, err := s.open()
 			if err != nil {
 				return err
 			}
 			defer closer.Close()
-			list, err := m.MediaStatus(home)
+			list, err := s.media(m, home)
 			if err != nil {
 				return err
 			}
@@ -85,10 +88,38 @@ func mediaList(s *setup) *cobra.Command {
 	}
 }
 
-func mediaText(list []aem.MediumStatus) string {
+// mediumReport is a medium with what the journal knows of it.
+type mediumReport struct {
+	aem.MediumStatus
+	LastProof  *time.Time `json:"last_proof,omitempty"`
+	BootedLast bool       `json:"booted_last,omitempty"` // of all media
+}
+
+// media lists the media with their last proofs.
+func (s *setup) media(m *aem.Machine, home aem.Home) ([]mediumReport, error) {
+	list, err := m.MediaStatus(home)
+	if err != nil {
+		return nil, err
+	}
+	boots, _ := s.boots() // status and journal say what is wrong with it
+	proved := func(b *bootReport) bool { return b.proved() }
+	latest := last(boots, proved)
+	var all []mediumReport
+	for _, st := range list {
+		r := mediumReport{MediumStatus: st}
+		id := fmt.Sprintf("%x", []byte(st.ID))
+		if b := last(boots, func(b *bootReport) bool { return b.proved() && b.MediumID == id }); b != nil {
+			r.LastProof, r.BootedLast = &b.Time, b.Boot == latest.Boot
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func mediaText(list []mediumReport) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tADDED\tGENERATION\tSTATE")
+	fmt.Fprintln(w, "NAME\tADDED\tGENERATION\tLAST PROOF\tSTATE")
 	for _, st := range list {
 		state := "opens what is approved"
 		switch {
@@ -103,7 +134,14 @@ func mediaText(list []aem.MediumStatus) string {
 		case st.Behind:
 			state = "behind: aem-setup media sync"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", st.Name, st.Added.Format("2006-01-02"), st.Generation, state)
+		proof := "-"
+		if st.LastProof != nil {
+			proof = st.LastProof.Format("2006-01-02 15:04")
+		}
+		if st.BootedLast {
+			proof += " (last)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", st.Name, st.Added.Format("2006-01-02"), st.Generation, proof, state)
 	}
 	w.Flush()
 	return strings.TrimRight(b.String(), "\n")

@@ -20,7 +20,10 @@ func statusCommand(s *setup) *cobra.Command {
 		Short: "Say what would open now, and why it would not",
 		Long: `status looks at the TPM, the launch and the medium, and says whether the record would
 open now. It opens nothing, and costs no try where a PIN is set. After the machine has
-proved itself in this boot the record does not open again until it restarts.`,
+proved itself in this boot the record does not open again until it restarts.
+
+It also lists the media and the approved states, and says when the machine last proved
+itself and when it last did not, as the journal knows it.`,
 		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m, home, closer, err := s.open()
@@ -28,7 +31,7 @@ proved itself in this boot the record does not open again until it restarts.`,
 				return err
 			}
 			defer closer.Close()
-			st, err := m.Status(home)
+			st, err := s.status(m, home)
 			if err != nil {
 				return err
 			}
@@ -37,7 +40,32 @@ proved itself in this boot the record does not open again until it restarts.`,
 	}
 }
 
-func statusText(st *aem.Status) string {
+// statusReport is what --json prints.
+type statusReport struct {
+	*aem.Status
+	Media       []mediumReport `json:"media,omitempty"`
+	LastProof   *bootReport    `json:"last_proof,omitempty"`
+	LastRefusal *bootReport    `json:"last_refusal,omitempty"`
+	Journal     string         `json:"journal_problem,omitempty"`
+}
+
+func (s *setup) status(m *aem.Machine, home aem.Home) (*statusReport, error) {
+	st, err := m.Status(home)
+	if err != nil || !st.SetUp {
+		return &statusReport{Status: st}, err
+	}
+	r := &statusReport{Status: st, Journal: s.problem(home)}
+	// On a TPM that was cleared, or is another one, the cause above is what counts.
+	if r.Media, err = s.media(m, home); err != nil && st.Cause == "" {
+		return nil, err
+	}
+	boots, _ := s.boots()
+	r.LastProof = last(boots, func(b *bootReport) bool { return b.proved() })
+	r.LastRefusal = last(boots, func(b *bootReport) bool { return b.notProved() })
+	return r, nil
+}
+
+func statusText(st *statusReport) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
@@ -53,7 +81,6 @@ func statusText(st *aem.Status) string {
 	if !st.SetUp {
 		row("set up", "no; run aem-setup init")
 	} else {
-		row("medium", st.Medium)
 		switch {
 		case !st.SecretKept:
 			row("secret", "none; run aem-setup secret set text, or totp")
@@ -76,8 +103,18 @@ func statusText(st *aem.Status) string {
 				row("differs", c.What)
 			}
 		}
+		if st.LastProof != nil {
+			row("last proof", st.LastProof.String())
+		}
+		if st.LastRefusal != nil {
+			row("last without", st.LastRefusal.String()+" aem-setup explain says more")
+		}
+		row("journal", st.Journal)
 	}
 	w.Flush() // a strings.Builder takes everything
+	if len(st.Media) > 0 {
+		b.WriteString("\n" + mediaText(st.Media))
+	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 

@@ -13,10 +13,12 @@ const (
 	LeftToOwner   Kind = "left-to-owner" // aem-setup approve --auto approved nothing
 	Opened        Kind = "opened"
 	Refused       Kind = "refused"
+	Unproven      Kind = "unproven" // a boot without a proof, and without a refusal that is known
 	MediumAdded   Kind = "medium-added"
 	MediumRevoked Kind = "medium-revoked"
 	Uninstalled   Kind = "uninstalled"
-	Torn          Kind = "torn" // written by Append itself: a torn line was set aside
+	Accepted      Kind = "accepted" // its owner took a journal as it was
+	Torn          Kind = "torn"     // written by Append itself: a torn line was set aside
 )
 
 const maxKind = 32
