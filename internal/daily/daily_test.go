@@ -20,6 +20,7 @@ func TestFromNothingToTheProofAndBack(t *testing.T) {
 	if out := l.run("aem log"); !strings.Contains(out, "Launch: verified") {
 		t.Errorf("aem log says %s", out)
 	}
+	l.nothingIsLeft("lighthouse keeper")
 	// An update of the initramfs, approved before the restart.
 	l.run(noteInitramfs)
 	l.run("aem-setup approve --yes")

@@ -212,13 +212,18 @@ var thePackage = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(filepath.Join("..", "..", name))
 })
 
-// install does what the manual says, from the package on.
-func (l *laptop) install() {
+func (l *laptop) installPackage() {
 	l.t.Helper()
 	deb, err := thePackage()
 	l.must(err)
 	l.must(l.m.CopyIn(l.ctx, "/root/aem.deb", 0o644, deb))
 	l.run("dpkg -i /root/aem.deb")
+}
+
+// install does what the manual says, from the package on.
+func (l *laptop) install() {
+	l.t.Helper()
+	l.installPackage()
 	l.run("aem-setup init --medium /boot")
 	l.run(fmt.Sprintf("echo %q | aem-setup secret set text", sentence))
 	l.run("aem-setup seal --label Monday")
