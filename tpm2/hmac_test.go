@@ -181,6 +181,42 @@ func TestAnHMACKeyGivesItsSecretToNobody(t *testing.T) {
 	}
 }
 
+// A stranger's tries at a value that can't be guessed must not lock the PINs of persons.
+func TestWrongTriesAtARandomValueDoNotLock(t *testing.T) {
+	_, chip, key, _ := launched(t, "image")
+	policy := &tpm2.Policy{PIN: true}
+	auth := bytes.Repeat([]byte{7}, tpm2.LongPIN)
+	object := makeHMACKey(t, chip, key, policy, auth, tpm.SHA1)
+	lockout := func() tpm2.Lockout {
+		t.Helper()
+		l, err := chip.Lockout()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	before := lockout()
+	for range before.Allowed + 3 {
+		if got, err := chip.HMAC(key, object, policy, 0, []byte("wrong"), counter(1)); !errors.Is(err, tpm2.ErrAuth) {
+			t.Fatalf("a wrong value: %x, %v", got, err)
+		}
+	}
+	if after := lockout(); after != before {
+		t.Errorf("after wrong values the defence is %+v; it was %+v", after, before)
+	}
+	if got, err := chip.HMAC(key, object, policy, 0, auth, counter(1)); err != nil || !bytes.Equal(got, hmacOf(tpm.SHA1, hmacSecret, counter(1))) {
+		t.Errorf("the right value: %x, %v", got, err)
+	}
+	// What is short enough to be a person's is counted.
+	short := makeHMACKey(t, chip, key, policy, auth[1:], tpm.SHA1)
+	if got, err := chip.HMAC(key, short, policy, 0, []byte("wrong"), counter(1)); !errors.Is(err, tpm2.ErrAuth) {
+		t.Fatalf("a wrong PIN: %x, %v", got, err)
+	}
+	if after := lockout(); after.Failed != before.Failed+1 {
+		t.Errorf("after a wrong PIN the defence is %+v; it was %+v", after, before)
+	}
+}
+
 func TestSealedAndHMACObjectsDoNotPassForEachOther(t *testing.T) {
 	_, chip, key, values := launched(t, "image")
 	policy := &tpm2.Policy{States: []tpm2.State{state(t, values)}}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -32,7 +34,8 @@ key kept, in place of the secret that was kept before. An empty answer gives up.
 On a TPM 2.0 the key goes into the TPM, which makes the codes itself: no program reads it
 again, so a second phone has to read the QR code now. A TPM 1.2 has no such keys; there the
 key is kept as a sentence is. At each boot the machine shows the code of the moment; it
-proves itself if your phone shows the same one. Machine and phone need clocks that agree.
+proves itself if your phone shows the same one. Machine and phone need clocks that agree,
+and the machine's hardware clock has to keep UTC.
 
 The QR code is a secret. It is shown on the error output, and cleared from a terminal.`,
 		Args: cli.NoArgs,
@@ -49,6 +52,9 @@ The QR code is a secret. It is shown on the error output, and cleared from a ter
 					return fmt.Errorf("learn this machine's name: %w", err)
 				}
 				p.Account, _, _ = strings.Cut(host, ".")
+			}
+			if err := wantUTC(s.root); err != nil {
+				return err
 			}
 			m, home, closer, err := s.open()
 			if err != nil {
@@ -75,6 +81,25 @@ The QR code is a secret. It is shown on the error output, and cleared from a ter
 	f.IntVar(&p.Digits, "digits", 6, "digits of a code, 6 to 8")
 	f.BoolVar(&sha256, "sha256", false, "make the codes with SHA-256 in place of SHA-1, if your app can")
 	return cmd
+}
+
+// wantUTC refuses a machine whose hardware clock keeps local time, as some other
+// systems want it: the kernel takes it for UTC, and nothing corrects that before the
+// proof. The test code would agree, and no code of a boot would.
+func wantUTC(root string) error {
+	b, err := os.ReadFile(filepath.Join(root, "etc/adjtime"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("learn whether the hardware clock keeps local time: %w", err)
+	}
+	// hwclock(8): the third line says UTC or LOCAL.
+	if lines := strings.Split(string(b), "\n"); len(lines) > 2 && strings.TrimSpace(lines[2]) == "LOCAL" {
+		return fmt.Errorf("the hardware clock keeps local time (/etc/adjtime), which a boot takes for UTC, so its codes would be wrong; "+
+			"timedatectl set-local-rtc 0 changes that: %w", aem.ErrNotPossible)
+	}
+	return nil
 }
 
 // maxTries is how many codes are compared with one key. An owner who mistypes that

@@ -122,17 +122,17 @@ func TestOneTimeCodes(t *testing.T) {
 	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
 		t.Run(v.String(), func(t *testing.T) {
 			l := newLaptop(t, v)
-			l.want(aem.ExitUsage, "6, 7 or 8", "", "secret", "set", "totp", "--digits", "9")
-			l.want(aem.ExitError, "not set up yet", "", "secret", "set", "totp")
+			l.want(aem.ExitUsage, "6, 7 or 8", "", "secret", "set", "totp", "--root", l.dir, "--digits", "9")
+			l.want(aem.ExitError, "not set up yet", "", "secret", "set", "totp", "--root", l.dir)
 			l.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", l.dir)
 			l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
-			l.want(aem.ExitError, "shorter names", "", "secret", "set", "totp", "--account", strings.Repeat("x", 99))
+			l.want(aem.ExitError, "shorter names", "", "secret", "set", "totp", "--root", l.dir, "--account", strings.Repeat("x", 99))
 			kept := filepath.Join(l.dir, "home", "secret.aem")
 			before := l.read(kept)
 
 			// A phone that has another key, or another time, is not relied upon.
 			x := pty.Open(t)
-			s := l.start(x.TTY, x.TTY, "secret", "set", "totp", "--issuer", "Maid", "--account", "a laptop", "--json")
+			s := l.start(x.TTY, x.TTY, "secret", "set", "totp", "--root", l.dir, "--issuer", "Maid", "--account", "a laptop", "--json")
 			x.Expect(question)
 			lost := keyOn(t, x.Seen())
 			x.Send("12345\n")
@@ -142,7 +142,7 @@ func TestOneTimeCodes(t *testing.T) {
 			x.Send("\n")
 			s.want(aem.ExitError, "")
 			x = pty.Open(t)
-			s = l.start(x.TTY, x.TTY, "secret", "set", "totp")
+			s = l.start(x.TTY, x.TTY, "secret", "set", "totp", "--root", l.dir)
 			x.Expect(question)
 			for try := 1; try < maxTries; try++ {
 				x.Send("000 00\n")
@@ -162,7 +162,7 @@ func TestOneTimeCodes(t *testing.T) {
 
 			// One that agrees is.
 			x = pty.Open(t)
-			s = l.start(x.TTY, x.TTY, "secret", "set", "totp", "--issuer", "Maid", "--account", "a laptop", "--digits", "8")
+			s = l.start(x.TTY, x.TTY, "secret", "set", "totp", "--root", l.dir, "--issuer", "Maid", "--account", "a laptop", "--digits", "8")
 			x.Expect(question)
 			key := keyOn(t, x.Seen())
 			if key == lost {
@@ -212,7 +212,7 @@ func TestOneTimeCodesWithoutATerminal(t *testing.T) {
 		defer pipes[i+1].Close()
 	}
 	in, typed, shown, errs := pipes[0], pipes[1], pipes[2], pipes[3]
-	s := l.start(in, errs, "secret", "set", "totp", "--account", "laptop", "--sha256", "--json")
+	s := l.start(in, errs, "secret", "set", "totp", "--root", l.dir, "--account", "laptop", "--sha256", "--json")
 	seen, buf := "", make([]byte, 4096)
 	for !strings.HasSuffix(seen, question) {
 		n, err := shown.Read(buf)
@@ -231,12 +231,34 @@ func TestOneTimeCodesWithoutATerminal(t *testing.T) {
 	}
 	s.want(aem.ExitOK, `{"kept":true,"kind":"totp"}`)
 	// The end of the input gives up.
-	l.want(aem.ExitError, "nothing was kept", "", "secret", "set", "totp")
+	l.want(aem.ExitError, "nothing was kept", "", "secret", "set", "totp", "--root", l.dir)
 	l.want(aem.ExitOK, "Sealed as generation 2", "", "seal")
 	l.boot()
 	now := time.Now()
 	l.wantCode(now, phone(t, key, now, 6, "sha256"))
 	wantNoKey(t, l.dir, key)
+}
+
+func TestAHardwareClockInLocalTimeIsRefused(t *testing.T) {
+	l := newLaptop(t, tpm.V20)
+	adjtime := filepath.Join(l.dir, "etc", "adjtime")
+	if err := os.MkdirAll(filepath.Dir(adjtime), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		content string
+		exit    aem.Exit
+		says    string
+	}{
+		{"0.0 0 0.0\n0\nUTC\n", aem.ExitError, "not set up yet"},
+		{"0.0 0 0.0\n", aem.ExitError, "not set up yet"},
+		{"0.0 0 0.0\n0\nLOCAL\n", aem.ExitNotPossible, "timedatectl set-local-rtc 0"},
+	} {
+		if err := os.WriteFile(adjtime, []byte(c.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.want(c.exit, c.says, "", "secret", "set", "totp", "--root", l.dir)
+	}
 }
 
 // wantQR demands that the code which is shown has the key that stands below it.
