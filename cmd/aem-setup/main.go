@@ -32,7 +32,8 @@ func newCommand() *cobra.Command {
 		Long: `aem-setup prepares a machine to prove itself to its owner. In this order:
 
   aem-setup init --medium FOLDER      prepare the TPM and a medium, once
-  aem-setup secret set text           type the sentence that you will recognise
+  aem-setup secret set text           type the sentence that you will recognise, or
+  aem-setup secret set totp           one-time codes for your phone
   aem-setup seal                      seal it to what this boot, or the next, measures
   aem-setup boot install              show it at each boot, before the passphrase
   aem-setup status                    what would open now, and why not
