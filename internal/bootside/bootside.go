@@ -1,7 +1,8 @@
 // Package bootside installs what lets a machine prove itself while it boots, and takes
 // it away again: a hook and a script for the distribution's initramfs, a file that
-// tells aem unseal where the medium is and which disks are measured, and a unit that
-// writes down what the proof came to.
+// tells aem unseal where the medium is and which disks are measured, a unit that
+// writes down what the proof came to, and hooks that have the next boot approved after
+// an update.
 package bootside
 
 import (
@@ -42,6 +43,22 @@ var parts = []part{
 	{needs: "etc/initramfs-tools", initramfs: true, files: map[string]string{
 		"initramfs-tools/hook":          "etc/initramfs-tools/hooks/aem",
 		"initramfs-tools/init-premount": "etc/initramfs-tools/scripts/init-premount/aem",
+		"hooks/initramfs-updated":       "etc/initramfs/post-update.d/aem",
+	}},
+	// A script in /etc/kernel/postinst.d would come too early: after it, zz-update-grub
+	// writes the menu, and triggers make other initramfs images.
+	{needs: "etc/apt/apt.conf.d", files: map[string]string{
+		"hooks/after-packages": "etc/aem/after-packages",
+		"hooks/apt.conf":       "etc/apt/apt.conf.d/95aem",
+	}},
+	{needs: "etc/dpkg/dpkg.cfg.d", files: map[string]string{
+		"hooks/after-packages": "etc/aem/after-packages",
+		"hooks/dpkg.cfg":       "etc/dpkg/dpkg.cfg.d/aem",
+	}},
+	// Where rpm keeps its records here, kernels call kernel-install. Its plugins run in the
+	// order of their names; Fedora's 99-grub-mkconfig.install writes the menu for Xen.
+	{needs: "usr/lib/sysimage/rpm", files: map[string]string{
+		"hooks/after-packages": "etc/kernel/install.d/99-zz-aem.install",
 	}},
 	{needs: "etc/grub.d", launch: true, files: map[string]string{
 		"grub/aem-launch": "etc/grub.d/90_aem_launch",
@@ -54,6 +71,9 @@ var parts = []part{
 		"etc/systemd/system/multi-user.target.wants/aem-journal.service": "/etc/systemd/system/aem-journal.service",
 	}},
 }
+
+// folders are those that other packages need not bring, the inner ones first.
+var folders = []string{"etc/aem", "etc/initramfs/post-update.d", "etc/initramfs"}
 
 // Config is what a boot needs to know.
 type Config struct {
@@ -201,7 +221,9 @@ func Remove(root string) error {
 			all = errors.Join(all, fmt.Errorf("remove the boot's part: %w", err))
 		}
 	}
-	os.Remove(filepath.Join(root, filepath.Dir(confFile))) // only if nothing else is in it
+	for _, name := range folders {
+		os.Remove(filepath.Join(root, name)) // only if nothing else is in it
+	}
 	return all
 }
 

@@ -44,7 +44,7 @@ func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 	if err := bootside.Install(root, c); err != nil {
 		t.Fatal(err)
 	}
-	if !bootside.Installed(root) || len(files(t, root)) != 3 {
+	if !bootside.Installed(root) || len(files(t, root)) != 4 {
 		t.Errorf("installed are %v", files(t, root))
 	}
 	conf, err := os.ReadFile(filepath.Join(root, "etc/aem/boot.conf"))
