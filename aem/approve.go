@@ -33,6 +33,9 @@ type Approval struct {
 	unproved string // why this boot is not one that proved itself; empty where it did
 }
 
+// ErrNextStatic says that nobody can tell what the next boot will measure.
+var ErrNextStatic = errors.New("approved is the static root, whose next values can't be computed; after the restart type UNPROVEN, and run aem-setup seal --static-root")
+
 // PlanApproval computes what the next boot will measure. entry is GRUB's menu entry,
 // and folder the one that GRUB reads, empty for this machine's. files, where it is not
 // nil, are given in place of an entry.
@@ -42,7 +45,7 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 		return nil, err
 	}
 	if allStatic(approved) {
-		return nil, notPossible("approved is the static root, whose next values can't be computed; after the restart type %s, and run aem-setup seal --static-root", "UNPROVEN")
+		return nil, fmt.Errorf("%w: %w", ErrNotPossible, ErrNextStatic)
 	}
 	boot, err := m.Boot()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
@@ -265,4 +266,29 @@ func TestAnApprovalThatWasCutShortIsFinished(t *testing.T) {
 	d.want(aem.ExitOK, "not sealed on blue yet", "", append(approve[:1:1], append(approve[2:], "--dry-run")...)...)
 	d.want(aem.ExitOK, "blue: sealed as generation", "", approve...)
 	d.want(aem.ExitOK, "Every medium is up to date", "", "media", "sync")
+}
+
+// The static root's next values can't be computed: the owner knows, and is not told so
+// at each update.
+func TestAutoIsSilentOnTheStaticRoot(t *testing.T) {
+	d := newDebian(t)
+	conn, err := swtpm.Dial(d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := testbed.PowerOn(conn, tpm.V20); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []tpm.PCR{0, 8, 9} {
+		if err := testbed.Extend(conn, tpm.V20, 0, p, tpm.SumAll(d.launch.Algs, []byte("measured"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Close()
+	d.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", d.dir)
+	d.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
+	d.want(aem.ExitOK, "Sealed as generation 2", "", "seal", "--static-root", "--boot", d.root.Boot())
+	d.update()
+	d.wantUnchanged(func() { d.auto(aem.ExitOK, "") })
+	d.want(aem.ExitNotPossible, "can't be computed", "", "approve", "--yes", "--boot", d.root.Boot())
 }

@@ -20,7 +20,8 @@ func bootCommand(s *setup) *cobra.Command {
 		Short: "Put the proof into the boot, or take it out",
 		Long: `The proof is shown by a program in the initramfs, before anything asks for a passphrase.
 These commands install it there and take it away; the initramfs is made anew by both, so
-approve the next boot afterwards: aem-setup approve.`,
+approve the next boot afterwards: aem-setup approve. With it come hooks that run
+aem-setup approve --auto after apt, dpkg or kernel-install have changed packages.`,
 	}
 	cmd.AddCommand(bootInstall(s), bootRemove(s))
 	return cmd
