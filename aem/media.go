@@ -26,6 +26,9 @@ type Medium struct {
 	// Revoked says that its counter was moved on: no copy of it opens any more.
 	Revoked bool      `json:"revoked,omitempty"`
 	Added   time.Time `json:"added"`
+	// Missed says that a sealing has not reached it: it may open for the right states and
+	// show the secret, or ask for the PIN, from before.
+	Missed bool `json:"missed_sealing,omitempty"`
 }
 
 // BootNames are how an initramfs finds the media that open, by the UUIDs of their file
@@ -292,7 +295,7 @@ type MediumStatus struct {
 	Medium
 	Present    bool   `json:"present"`              // its records are at hand
 	Generation uint64 `json:"generation,omitempty"` // of the record that opens
-	Behind     bool   `json:"behind,omitempty"`     // approved were other states since it was sealed
+	Behind     bool   `json:"behind,omitempty"`     // a sealing since it was sealed has not reached it
 	Problem    string `json:"problem,omitempty"`
 }
 
@@ -338,12 +341,12 @@ func (m *Machine) look(s *Setup, medium *Medium, records []seal.Stored, approved
 		st.Problem = "its record was made for another medium"
 	default:
 		st.Generation = record.Generation
-		st.Behind = !sameStates(record.States, approved)
+		st.Behind = medium.Missed || !sameStates(record.States, approved)
 	}
 }
 
-// Behind names the media that are at hand and open other states than are approved: a
-// sealing was cut short, or they were away. Sync brings them up to date.
+// Behind names the media that are at hand and were not reached by the last sealing: it
+// was cut short, or they were away. Sync brings them up to date.
 func (m *Machine) Behind(h Home) ([]string, error) {
 	list, err := m.MediaStatus(h)
 	if err != nil {

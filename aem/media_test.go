@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
@@ -122,6 +123,32 @@ func TestAStickThatWasAway(t *testing.T) {
 	}
 	// The first medium's old copy is dead.
 	l.wantCause(old, aem.CauseStale)
+}
+
+// So is one that was away while another secret was sealed to the same states.
+func TestAStickWithTheSecretFromBefore(t *testing.T) {
+	l := newLaptop(t, tpm.V20, 2)
+	l.boot()
+	l.setUp("")
+	dir := l.stick("blue")
+	away := dir + "-away"
+	l.must(os.Rename(dir, away))
+	l.must(l.SetText(l.home, []byte("another sentence")))
+	l.sealNow("")
+	l.must(os.Rename(away, dir))
+	if behind, err := l.Behind(l.home); err != nil || !slices.Equal(behind, []string{"blue"}) {
+		t.Errorf("behind are %q, %v", behind, err)
+	}
+	if done, err := l.Sync(l.home); err != nil || len(done) != 1 || done[0].Medium != "blue" {
+		t.Errorf("synced %+v, %v", done, err)
+	}
+	if behind, err := l.Behind(l.home); err != nil || len(behind) != 0 {
+		t.Errorf("after the sync behind are %q, %v", behind, err)
+	}
+	l.boot()
+	if p, err := l.from(dir); err != nil || string(p.Secret) != "another sentence" {
+		t.Errorf("the stick after the sync: %v", err)
+	}
 }
 
 // Whoever puts one medium's record onto another does not make two of it: the counter

@@ -103,6 +103,14 @@ func (m *Machine) Sync(h Home) ([]Sealed, error) {
 
 func (m *Machine) sealAll(h Home, s *Setup, states []seal.State) ([]Sealed, error) {
 	var done []Sealed
+	// Remembered first: what is away now, or not reached before a power cut, may hold
+	// the same states with another secret.
+	for _, medium := range s.active() {
+		medium.Missed = true
+	}
+	if err := h.saveSetup(s); err != nil {
+		return nil, err
+	}
 	for _, medium := range s.active() {
 		if _, err := os.Stat(medium.folder()); err != nil {
 			done = append(done, Sealed{Medium: medium.Name, Away: true})
@@ -174,7 +182,11 @@ func (m *Machine) sealTo(h Home, s *Setup, medium *Medium, states []seal.State) 
 	if err := seal.Seal(b, r, secret, pin); err != nil {
 		return 0, err
 	}
-	return r.Generation, seal.Commit(medium.folder(), b, r, actual, credential, nil)
+	if err := seal.Commit(medium.folder(), b, r, actual, credential, nil); err != nil || !medium.Missed {
+		return r.Generation, err
+	}
+	medium.Missed = false
+	return r.Generation, h.saveSetup(s)
 }
 
 // keptSecret is what to seal, and what it is. The caller wipes it.
