@@ -9,6 +9,7 @@
 // One boot goes like this. [Machine.Prove] reads the PCRs, judges the launch,
 // picks the medium's record and opens it. The owner recognises the secret and
 // confirms. [Machine.Cap] then extends a PCR of the policy, so that nothing that
-// runs later in this boot can open the record again. Every refusal is a [Refusal]
+// runs later in this boot can open the record again, with a text that says what the
+// proof came to: [Machine.Outcome] finds that out in the running system. Every refusal is a [Refusal]
 // with its own sentence, its own advice and its own exit code.
 package aem

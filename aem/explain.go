@@ -55,6 +55,9 @@ func rootPCRs(s *seal.State) tpm.PCRs {
 // cappedBefore says what earlier runs in this boot came to, as far as it is known.
 func cappedBefore(record *seal.Record, boot *Boot) string {
 	search := newCapSearch(boot.found, []seal.MediumID{record.Medium}, boot.Disks)
+	if _, ok := search.uncapped(); ok {
+		return "the disks' headers, by a run that did not come to its end"
+	}
 	if links := search.find(); links != nil {
 		return strings.Join(capSteps(links), ", ")
 	}

@@ -156,6 +156,19 @@ func TestSeveralRunsInOneBootAreFoundAgain(t *testing.T) {
 		l.capRefused(aem.CauseAlready, false)
 		l.wantOutcome(aem.BootOutcome{Result: aem.ResultProved, Medium: p.Record.Medium[:], MediumIs: aem.FirstMedium, State: "first",
 			Steps: []string{"proved", again}})
+
+		// Killed while the secret was shown: it opens no more, and that is written down.
+		l.begin()
+		if _, err := l.prove(); err != nil {
+			t.Fatal(err)
+		}
+		if r := l.wantRefusal(aem.CauseAlready, aem.ExitMeasurements); !strings.Contains(r.Detail, "did not come to its end") {
+			t.Errorf("after a run that was killed: %s", r.Detail)
+		}
+		l.wantOutcome(aem.BootOutcome{Result: aem.ResultUnfinished})
+		l.InInitramfs = true
+		l.capRefused(aem.CauseAlready, true)
+		l.wantOutcome(aem.BootOutcome{Result: aem.ResultRefused, Cause: aem.CauseAlready, Continued: true, Steps: []string{again, "continued"}})
 	})
 }
 

@@ -38,7 +38,8 @@ It runs in the initramfs, before anything asks for a passphrase. Of several medi
 named the first that is there is read.
 
 After the owner has confirmed, a PCR is extended so that nothing opens the record again
-in this boot. Where the machine does not prove itself the screen says why; booting on
+in this boot, and so that the running system can tell what the proof came to: aem-setup
+journal, explain. Where the machine does not prove itself the screen says why; booting on
 takes a word that has to be typed, and no time-out leads there.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
