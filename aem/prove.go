@@ -7,6 +7,7 @@ import (
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm2"
 )
 
 // Proof is what a machine shows to its owner.
@@ -125,6 +126,12 @@ func (m *Machine) noRecord() *Refusal {
 // key, once, after a refusal.
 func (m *Machine) otherTPM(record *seal.Record, backend seal.Backend, cause error) *Refusal {
 	if identity, err := backend.Identity(); err == nil && identity == record.TPM {
+		// A clearing takes the counter away, and one that is made anew never stands where
+		// the old one did. So where the counter is right the TPM was not cleared, and the
+		// key that does not fit is the record's.
+		if now, err := backend.Generation(); err == nil && now == record.Generation && errors.Is(cause, tpm2.ErrOtherKey) {
+			return &Refusal{Cause: CauseDamaged, Detail: "it names another key than the TPM's, which was not cleared", err: errors.Join(seal.ErrDamaged, cause)}
+		}
 		return &Refusal{Cause: CauseCleared, Detail: cause.Error(), err: errors.Join(seal.ErrCleared, cause)}
 	}
 	return Refuse(cause)

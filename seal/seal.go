@@ -21,6 +21,11 @@ type Backend interface {
 	// refusal, to name the right cause: another TPM has other PCRs and another
 	// counter, too. [ErrOtherTPM] says that it is not.
 	Check() error
+	// Agrees looks, without the TPM, whether the sealed key was made for what the record
+	// says: its states, and for a TPM 2.0 its generation and PIN. Where it was not,
+	// somebody changed the record, and what else it says must not name a cause. The
+	// error wraps [ErrDamaged].
+	Agrees(r *Record) error
 	// Generation reads the freshness counter.
 	Generation() (uint64, error)
 	// Advance moves the counter from one generation to the next, and refuses where
@@ -92,6 +97,9 @@ func (r *Record) OpenIn(b Backend, state int, pin []byte) ([]byte, error) {
 func (r *Record) Ready(b Backend, actual tpm.Banks) (state int, err error) {
 	if r.Version != b.Version() {
 		return -1, fmt.Errorf("%w: it is for a %s and this is a %s", ErrOtherFamily, r.Version, b.Version())
+	}
+	if err := b.Agrees(r); err != nil {
+		return -1, err
 	}
 	if r.Generation != 0 {
 		now, err := b.Generation()

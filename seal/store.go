@@ -99,6 +99,9 @@ func Choose(list []Stored, open func(*Record) (Backend, error)) (*Record, Backen
 	var newestBackend Backend
 	for _, s := range list {
 		rec, err := Parse(s.Bytes)
+		if err == nil && rec.Generation != s.Generation {
+			err = fmt.Errorf("%w: by its name it is generation %d, and it says %d", ErrDamaged, s.Generation, rec.Generation)
+		}
 		var b Backend
 		if err == nil {
 			b, err = open(rec)

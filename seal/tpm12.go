@@ -142,6 +142,9 @@ func OpenTPM12(chip *tpm12.TPM, anchor []byte) (*TPM12, error) {
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("%w: its anchor can't be read: %w", ErrDamaged, err)
 	}
+	if t.index < areaFirst || t.index > areaLast {
+		return nil, fmt.Errorf("%w: at the NV index %#x that it names there are no counters", ErrDamaged, t.index)
+	}
 	return t, nil
 }
 
@@ -233,17 +236,9 @@ func password(r *Record, pin []byte) tpm12.Auth {
 
 // Seal makes a blob for each state, or one that opens in any.
 func (t *TPM12) Seal(key []byte, r *Record, pin []byte) ([]byte, error) {
-	releases := []*tpm12.Release{nil}
-	if len(r.States) > 0 {
-		releases = releases[:0]
-	}
-	for i := range r.States {
-		s := &r.States[i]
-		digest, err := tpm12.Composite(s.PCRs, s.Values.Bank(tpm.SHA1))
-		if err != nil {
-			return nil, fmt.Errorf("boot state %q: %w", s.Label, err)
-		}
-		releases = append(releases, &tpm12.Release{PCRs: s.PCRs, Digest: digest})
+	releases, err := releases12(r)
+	if err != nil {
+		return nil, err
 	}
 	w := &writer{}
 	for _, release := range releases {
@@ -254,6 +249,41 @@ func (t *TPM12) Seal(key []byte, r *Record, pin []byte) ([]byte, error) {
 		w.counted16(blob)
 	}
 	return w.b, nil
+}
+
+// releases12 are the states that the blobs are sealed to, or none of them.
+func releases12(r *Record) ([]*tpm12.Release, error) {
+	if len(r.States) == 0 {
+		return []*tpm12.Release{nil}, nil
+	}
+	var list []*tpm12.Release
+	for i := range r.States {
+		s := &r.States[i]
+		digest, err := tpm12.Composite(s.PCRs, s.Values.Bank(tpm.SHA1))
+		if err != nil {
+			return nil, fmt.Errorf("boot state %q: %w", s.Label, err)
+		}
+		list = append(list, &tpm12.Release{PCRs: s.PCRs, Digest: digest})
+	}
+	return list, nil
+}
+
+// Agrees compares the blobs' states with the record's.
+func (t *TPM12) Agrees(r *Record) error {
+	releases, err := releases12(r)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	for i, release := range releases {
+		blob, err := t.blob(r, i)
+		if err != nil {
+			return err
+		}
+		if !release.Fits(blob) {
+			return fmt.Errorf("%w: a sealed blob carries another state than the record", ErrDamaged)
+		}
+	}
+	return nil
 }
 
 // blob returns the sealed blob of a state, or the only one.
@@ -310,6 +340,8 @@ func (t *TPM12) translate(err error) error {
 		{tpm12.ErrAuthFail, ErrCredential},
 		{tpm12.ErrNotSealedBlob, ErrDamaged},
 		{tpm12.ErrDecrypt, ErrDamaged},
+		{tpm12.ErrInvalidPCRInfo, ErrDamaged},
+		{tpm12.ErrInvalidStructure, ErrDamaged},
 	} {
 		if errors.Is(err, e.cause) {
 			return fmt.Errorf("%w: %w", e.meaning, err)

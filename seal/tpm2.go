@@ -42,6 +42,9 @@ func OpenTPM2(chip *tpm2.TPM, anchor []byte) (*TPM2, error) {
 	if err := r.end(); err != nil {
 		return nil, fmt.Errorf("%w: its anchor can't be read: %w", ErrDamaged, err)
 	}
+	if !tpm2.IsCounterIndex(counter.Index) {
+		return nil, fmt.Errorf("%w: at the NV index %#x that it names there are no counters", ErrDamaged, counter.Index)
+	}
 	key, err := tpm2.PinnedKey(handle, public)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -145,6 +148,19 @@ func (t *TPM2) object(r *Record) (*tpm2.Object, error) {
 		return nil, fmt.Errorf("%w: its sealed key can't be read: %w", ErrDamaged, err)
 	}
 	return o, nil
+}
+
+// Agrees compares the object's policy with the record's.
+func (t *TPM2) Agrees(r *Record) error {
+	object, err := t.object(r)
+	if err != nil {
+		return err
+	}
+	policy, err := t.policy(r)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return translate2(object.Carries(policy))
 }
 
 // Unseal opens the sealed object in a salted, encrypted session.

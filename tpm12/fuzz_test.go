@@ -99,6 +99,7 @@ func FuzzProvenAnswer(f *testing.F) {
 		if got, err := chip.Unseal(pin, pin, blobShape()); err == nil && len(got)+4 != len(params) {
 			t.Errorf("%d bytes were unsealed out of %d", len(got), len(params))
 		}
+		(&tpm12.Release{PCRs: 1}).Fits(params)
 		if blob, err := chip.Seal(pin, pin, nil, []byte("x")); err == nil && !bytes.Equal(blob, params) {
 			t.Errorf("the blob is %x", blob)
 		}

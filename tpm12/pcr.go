@@ -56,6 +56,16 @@ func selection(set tpm.PCRs) []byte {
 	return []byte{0, 3, byte(set), byte(set >> 8), byte(set >> 16)}
 }
 
+// selection reads what the function of the same name wrote, or a TPM.
+func (r *reader) selection() (set tpm.PCRs) {
+	for i, b := range r.take(uint32(r.u16())) {
+		if i < 4 {
+			set |= tpm.PCRs(b) << (8 * i)
+		}
+	}
+	return set
+}
+
 // Composite computes the TPM_COMPOSITE_HASH of PCR values that are given, not
 // read: what [Release] demands is known before the machine was ever in that
 // state. The values enter in ascending order of the PCRs, as in the TPM (Part 2,

@@ -23,6 +23,8 @@ const anyLocality = 0x1f
 // TPM_SEALED_DATA, Part 2, clause 9.3).
 const MaxSecret = 256 - 42 - 65
 
+const tagPCRInfoLong = 0x0006 // TPM_TAG_PCR_INFO_LONG
+
 // pcrInfo is the release as a TPM_PCR_INFO_LONG (Part 2, clause 8.4). The state
 // in which the blob was made is of no interest, so no PCR is recorded for it.
 func (r *Release) pcrInfo() ([]byte, error) {
@@ -38,7 +40,7 @@ func (r *Release) pcrInfo() ([]byte, error) {
 	if localities == 0 {
 		localities = anyLocality
 	}
-	return slices.Concat(u16(0x0006), []byte{anyLocality, localities},
+	return slices.Concat(u16(tagPCRInfoLong), []byte{anyLocality, localities},
 		selection(0), selection(r.PCRs), make([]byte, digestSize), r.Digest), nil
 }
 
@@ -89,6 +91,35 @@ func checkBlob(blob []byte) error {
 		return ErrNotSealedBlob
 	}
 	return nil
+}
+
+// Fits reports whether a blob names this release; a nil release stands for a blob that
+// opens in any state. The name stands outside of what the TPM encrypted, so that it
+// says nothing about the TPM's own view; but where it differs, somebody changed the
+// blob or the release. A blob of a form that is not known fits: the TPM is to judge it.
+func (r *Release) Fits(blob []byte) bool {
+	outer := reader{b: blob}
+	outer.take(4)
+	info := reader{b: outer.sized()}
+	if r == nil {
+		return len(info.b) == 0
+	}
+	if len(info.b) == 0 {
+		return false
+	}
+	tag, _, localities := info.u16(), info.u8(), info.u8()
+	info.selection() // of what was recorded at the making
+	pcrs := info.selection()
+	info.take(digestSize)
+	digest := info.take(digestSize)
+	if info.done("a release") != nil || tag != tagPCRInfoLong {
+		return true
+	}
+	want := r.Localities
+	if want == 0 {
+		want = anyLocality
+	}
+	return pcrs == r.PCRs && localities == want && r.Digest.Equal(digest)
 }
 
 // Unseal opens a blob (Part 3, clause 10.2). The caller wipes the secret.

@@ -226,3 +226,32 @@ func TestClearingEndsWhatWasSealed(t *testing.T) {
 		t.Errorf("a cleared TPM opened %q", got)
 	}
 }
+
+// A blob tells in the clear what it is sealed to, and fits nothing else.
+func TestABlobFitsItsReleaseAndNoOther(t *testing.T) {
+	_, chip := owned(t, "installer")
+	digest := tpm.SHA1.Sum([]byte("a state"))
+	good := &tpm12.Release{PCRs: tpm.PCRSet(13, 17, 18), Digest: digest}
+	others := map[string]*tpm12.Release{
+		"none":           nil,
+		"other PCRs":     {PCRs: tpm.PCRSet(13, 17), Digest: digest},
+		"another state":  {PCRs: good.PCRs, Digest: tpm.SHA1.Sum([]byte("another"))},
+		"fewer places":   {PCRs: good.PCRs, Digest: digest, Localities: 1},
+		"another length": {PCRs: good.PCRs, Digest: digest[:19]},
+	}
+	blob, err := chip.Seal(tpm12.WellKnown, pin, good, secret)
+	ok(t, err)
+	if !good.Fits(blob) {
+		t.Errorf("the blob does not fit what it was sealed to: %x", blob)
+	}
+	for name, r := range others {
+		if r.Fits(blob) {
+			t.Errorf("%s: it fits", name)
+		}
+	}
+	free, err := chip.Seal(tpm12.WellKnown, pin, nil, secret)
+	ok(t, err)
+	if good.Fits(free) || !others["none"].Fits(free) {
+		t.Error("a blob for any state is taken for one with a state, or the other way round")
+	}
+}

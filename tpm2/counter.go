@@ -29,6 +29,9 @@ var counterAttributes = gotpm.TPMANV{
 // Handles, clause 2.2.2); ours are the first free ones from 0x0180AE00 on.
 const counterFirst, counterLast = 0x0180ae00, 0x0180aeff
 
+// IsCounterIndex reports whether counters of ours have such an index.
+func IsCounterIndex(index uint32) bool { return index >= counterFirst && index <= counterLast }
+
 // MakeCounter defines a counter at a free index and counts it once, so that it
 // can be read.
 func (t *TPM) MakeCounter(ownerAuth []byte) (*Counter, error) {

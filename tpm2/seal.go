@@ -113,16 +113,8 @@ func (t *TPM) Unseal(k *Key, o *Object, policy *Policy, state int, pin []byte) (
 // new value: the object is loaded, which only its own TPM can, its policy is the
 // one expected, and the PCRs are in the state at index state.
 func (t *TPM) Rehearse(k *Key, o *Object, policy *Policy, state int) (err error) {
-	want, err := policy.Digest()
-	if err != nil {
+	if err := o.Carries(policy); err != nil {
 		return err
-	}
-	public, err := contents(ptr(gotpm.BytesAs2B[gotpm.TPMTPublic](o.Public)))
-	if err != nil {
-		return errors.Join(ErrIntegrity, err)
-	}
-	if !bytes.Equal(public.AuthPolicy.Buffer, want) {
-		return fmt.Errorf("the sealed object carries another policy than the record: %w", ErrIntegrity)
 	}
 	item, err := t.load(k, o)
 	if err != nil {
@@ -138,6 +130,26 @@ func (t *TPM) Rehearse(k *Key, o *Object, policy *Policy, state int) (err error)
 	}
 	defer func() { err = join(err, closeSession()) }()
 	return t.approve(policy, state, session.Handle())
+}
+
+// Carries compares an object's policy with the one expected, without the TPM. Where
+// they differ, one of the two was changed, and the error wraps [ErrIntegrity].
+func (o *Object) Carries(policy *Policy) error {
+	var want []byte // an object that opens in any state has no policy
+	if policy.bound() {
+		var err error
+		if want, err = policy.Digest(); err != nil {
+			return err
+		}
+	}
+	public, err := contents(ptr(gotpm.BytesAs2B[gotpm.TPMTPublic](o.Public)))
+	if err != nil {
+		return errors.Join(ErrIntegrity, err)
+	}
+	if !bytes.Equal(public.AuthPolicy.Buffer, want) {
+		return fmt.Errorf("the sealed object carries another policy than the record: %w", ErrIntegrity)
+	}
+	return nil
 }
 
 func ptr[T any](v T) *T { return &v }
