@@ -15,7 +15,9 @@ type deed struct {
 	name string // what she does, or changes
 	do   func(m *machine)
 	want outcome
-	says string // what the refusal must say besides
+	// want12 is what must come of it on a TPM 1.2, where that is something else.
+	want12 outcome
+	says   string // what the refusal must say besides
 
 	// before is what the owner does before she comes.
 	before func(m *machine)
@@ -25,6 +27,14 @@ type deed struct {
 	gone bool
 	// by is who refuses where it is not the TPM itself; by12 the same for TPM 1.2 alone.
 	by, by12 judge
+}
+
+// wants is what must come of it.
+func (d deed) wants(v tpm.Version) outcome {
+	if v == tpm.V12 && d.want12.Cause != "" {
+		return d.want12
+	}
+	return d.want
 }
 
 // judges is who must refuse.
@@ -81,6 +91,11 @@ func deeds(w *world) []deed {
 
 		{name: "record of her machine", do: func(m *machine) { m.putRecords(w.hers[m.kind].records()) }, want: otherTPM},
 		{name: "record removed", do: func(m *machine) { m.must(os.RemoveAll(m.records())) }, want: refused(aem.CauseRecordGone, aem.ExitDamaged), by: byNobody},
+
+		{name: "record: any bit flipped", look: (*machine).flipRecord, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
+		{name: "its checksum mended, too", look: (*machine).flipUnderChecksum, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
+
+		{name: "record: other key or TPM", do: (*machine).pointElsewhere, want: refused(aem.CauseCleared, aem.ExitOtherTPM), want12: otherTPM, by12: byProgram},
 
 		{name: "old stick replayed", before: (*machine).ownerSealsAgain, do: func(m *machine) { m.putRecords(m.old) },
 			want: stale, says: "it is generation 2, and the TPM's counter stands at 3", by12: byProgram},
