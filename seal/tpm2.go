@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -177,8 +178,8 @@ func (t *TPM2) Unseal(r *Record, state int, pin []byte) ([]byte, error) {
 	return key, t.diagnose(err)
 }
 
-// Rehearse loads the object, compares its policy with the record's, and runs the
-// policy's PCR part.
+// Rehearse loads the object, compares its policy with the record's, runs the policy's
+// PCR part, and looks whether the counter is the one in it.
 func (t *TPM2) Rehearse(r *Record, state int) error {
 	object, err := t.object(r)
 	if err != nil {
@@ -188,7 +189,20 @@ func (t *TPM2) Rehearse(r *Record, state int) error {
 	if err != nil {
 		return err
 	}
-	return t.diagnose(t.chip.Rehearse(t.key, object, policy, state))
+	if err := t.diagnose(t.chip.Rehearse(t.key, object, policy, state)); err != nil || policy.Counter == nil {
+		return err
+	}
+	// The counter's part of the policy can't be executed before the counter has moved. With
+	// another Name than the counter's it would never be satisfied, and the record that
+	// opens until then would be dead.
+	found, err := t.chip.FindCounter(t.counter.Index)
+	if err != nil {
+		return translate2(err)
+	}
+	if !bytes.Equal(found.Name, t.counter.Name) {
+		return fmt.Errorf("%w: the counter at NV index %#x is not the one that the record names", ErrDamaged, t.counter.Index)
+	}
+	return nil
 }
 
 // diagnose looks, after a refusal, whether the key is still the pinned one: an
