@@ -122,3 +122,90 @@ func (m *machine) tryRecords(each func(try func([]byte) outcome)) (outcome, judg
 	})
 	return last, byProgram
 }
+
+// flipKept turns over every bit of what the set-up keeps sealed, and has the owner
+// approve and seal with a sample whose checksums are right.
+func (m *machine) flipKept() (outcome, judge) {
+	m.t.Helper()
+	var seen outcome
+	files, err := filepath.Glob(filepath.Join(m.homeDir(), "*.aem"))
+	m.must(err)
+	if len(files) < 2 {
+		m.t.Errorf("the set-up keeps only %q", files)
+	}
+	m.tamperHome(func(sealAgain func() error) {
+		for _, file := range files {
+			good := m.read(file)
+			for at := range good {
+				for bit := range 8 {
+					if _, err := seal.Parse(flip(good, at, bit)); !errors.Is(err, seal.ErrDamaged) {
+						m.t.Errorf("%s, with bit %d of byte %d flipped: %v", filepath.Base(file), bit, at, err)
+					}
+				}
+			}
+			believed := m.believed(good)
+			for i, at := range sampled(len(good)-sha256.Size, 31) {
+				if slices.Contains(believed, at) {
+					continue
+				}
+				m.write(file, mended(flip(good, at, i%8)))
+				if seen = see(nil, sealAgain()); seen.Cause != aem.CauseDamaged {
+					m.t.Errorf("%s, with bit %d of byte %d flipped: %s", filepath.Base(file), i%8, at, seen.said)
+				}
+			}
+			m.write(file, good)
+		}
+	})
+	return seen, byProgram
+}
+
+// flipSetup turns over bits of the set-up, which nothing authenticates: it lies on the
+// encrypted root, and the boot does not read it. Whatever the owner does with it, the
+// machine must go on proving itself.
+func (m *machine) flipSetup() (outcome, judge) {
+	m.t.Helper()
+	file := filepath.Join(m.homeDir(), "setup.json")
+	good := m.read(file)
+	worked := 0
+	o := m.tamperHome(func(sealAgain func() error) {
+		for i, at := range sampled(len(good), 7) {
+			m.write(file, flip(good, at, i%8))
+			if sealAgain() == nil {
+				worked++
+			}
+		}
+	})
+	if worked == 0 {
+		m.t.Error("no change left the set-up usable: the sealing itself was never tried")
+	}
+	return o, ""
+}
+
+// tamperHome lets a machine that runs seal again and again with a set-up that is
+// tampered with. After each time, with its set-up as it was, it must prove itself.
+func (m *machine) tamperHome(each func(sealAgain func() error)) (last outcome) {
+	m.t.Helper()
+	home := m.contents(m.homeDir())
+	records := m.contents(m.medium)
+	c := m.open(true)
+	defer c.close()
+	if o := c.prove(); o.Secret != sentence {
+		m.t.Fatalf("before anything was changed: %s", o.said)
+	}
+	c.InInitramfs = false // the disks are measured once
+	states, err := c.Approved(m.home())
+	m.must(err)
+	each(func() error {
+		_, err := c.Approved(m.home())
+		if err == nil {
+			_, err = c.Reseal(m.home(), states)
+		}
+		m.putBack(m.homeDir(), home)
+		if last = c.prove(); last.Secret != sentence {
+			m.t.Errorf("the owner sealed with what was tampered with (%v), and lost the secret: %s", err, last.said)
+			m.putBack(m.medium, records)
+		}
+		return err
+	})
+	return last
+}

@@ -23,6 +23,8 @@ type deed struct {
 	before func(m *machine)
 	// look, where there is one, is done in place of one proof.
 	look func(m *machine) (outcome, judge)
+	// seals says that the owner sealed again while it was looked at.
+	seals bool
 	// gone says that nobody can undo it.
 	gone bool
 	// by is who refuses where it is not the TPM itself; by12 the same for TPM 1.2 alone.
@@ -96,6 +98,9 @@ func deeds(w *world) []deed {
 		{name: "its checksum mended, too", look: (*machine).flipUnderChecksum, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
 
 		{name: "record: other key or TPM", do: (*machine).pointElsewhere, want: refused(aem.CauseCleared, aem.ExitOtherTPM), want12: otherTPM, by12: byProgram},
+
+		{name: "kept for sealing: bits", look: (*machine).flipKept, seals: true, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
+		{name: "the set-up: bits", look: (*machine).flipSetup, seals: true, want: proof},
 
 		{name: "old stick replayed", before: (*machine).ownerSealsAgain, do: func(m *machine) { m.putRecords(m.old) },
 			want: stale, says: "it is generation 2, and the TPM's counter stands at 3", by12: byProgram},

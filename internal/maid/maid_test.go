@@ -89,6 +89,10 @@ func (d deed) play(m *machine, cell *cell) {
 	if want := d.judges(m.family); cell.judge != want {
 		t.Errorf("who refused: %q, not %q", cell.judge, want)
 	}
+	if d.seals {
+		home, undo = m.save()
+		medium = m.contents(m.medium)
+	}
 	if diff := cmp.Diff(medium, m.contents(m.medium)); diff != "" {
 		t.Errorf("the boot wrote to the medium:\n%s", diff)
 	}
