@@ -6,6 +6,10 @@
 // reason. [Examine] turns evidence into [Record] rows and touches nothing, so that a
 // report can be looked at on another machine, years later. [Judge] sums the rows up.
 //
+// [CollectSystem] and [ExamineSystem] do the same for the system that is installed on
+// the machine: what it boots, what it lies on, what makes its initramfs and what time it
+// believes that it is. [JudgeSetUp] says from both whether AEM can be set up.
+//
 // Between the two steps evidence may be written to a folder with [Evidence.Save] and
 // read again with [Load]. These are the files:
 //

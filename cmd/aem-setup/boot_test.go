@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/aem/doctor"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -94,4 +96,55 @@ menuentry Launch --id aem-launch-linux {
 	}
 	l.want(aem.ExitOK, "Removed.", "", "boot", "remove", "--root", root)
 	entry(false)
+}
+
+// The report needs nothing to be set up, changes nothing, costs no try and no counter,
+// and is the same as a table and as JSON.
+func TestDoctorBeforeAnything(t *testing.T) {
+	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
+		t.Run(v.String(), func(t *testing.T) {
+			l := newLaptop(t, v)
+			root := filepath.Join(l.dir, "root")
+			write(t, root, map[string]string{
+				"etc/initramfs-tools/modules": "", "boot/vmlinuz": "kernel", "boot/initrd.img": "",
+				"boot/grub/grub.cfg":  "menuentry Plain { linux /vmlinuz quiet; initrd /initrd.img }\n",
+				"proc/self/mountinfo": "29 1 8:1 / / rw - ext4 /dev/sda1 rw\n", "sys/class/block/sda1/size": "0\n",
+			})
+			look := func() (r doctor.Report) {
+				out := l.want(aem.ExitNotPossible, "", "", "doctor", "--json", "--root", root)
+				// The line before says what is looked at.
+				if err := json.Unmarshal([]byte(out[strings.Index(out, "{"):]), &r); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return r
+			}
+			r := look()
+			states := map[string]doctor.State{}
+			for _, x := range r.Records {
+				states[x.Name] = x.State
+			}
+			for name, want := range map[string]doctor.State{
+				doctor.RowTPM: doctor.Good, doctor.RowBootPath: doctor.Good, doctor.RowBootEntry: doctor.Warning, doctor.RowEncryption: doctor.Bad,
+				doctor.RowInitramfs: doctor.Good, doctor.RowVolumes: doctor.NotApplicable, doctor.RowFreeNV: doctor.Good,
+			} {
+				if got, ok := states[name]; !ok || got != want {
+					t.Errorf("%s is %s, not %s: %+v", name, got, want, doctor.Find(r.Records, name))
+				}
+			}
+			if c := doctor.Find(r.Records, doctor.RowClock); c == nil || v == tpm.V20 != strings.Contains(c.Text, "the TPM had power for") {
+				t.Errorf("the clock: %+v", c)
+			}
+			if r.SetUp == nil || r.SetUp.State != doctor.Bad || !strings.Contains(r.SetUp.Text, "disk encryption") {
+				t.Errorf("the verdict is %+v", r.SetUp)
+			}
+			before, after := doctor.Find(r.Records, doctor.RowLockout), doctor.Find(look().Records, doctor.RowLockout)
+			if before == nil || after == nil || *before != *after || !strings.Contains(after.Text, "0 of") && !strings.Contains(after.Text, "no wrong tries") {
+				t.Errorf("wrong tries, before and after looking: %+v, %+v", before, after)
+			}
+			l.want(aem.ExitNotPossible, "AEM can't be set up as things are", "", "doctor", "--root", root)
+			if _, err := os.Stat(filepath.Join(l.dir, "home")); err == nil {
+				t.Error("the report left a home folder")
+			}
+		})
+	}
 }

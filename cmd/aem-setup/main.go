@@ -31,6 +31,7 @@ func newCommand() *cobra.Command {
 		Short: "Prepare a machine to prove itself to its owner",
 		Long: `aem-setup prepares a machine to prove itself to its owner. In this order:
 
+  aem-setup doctor                    what fits and what is missing; changes nothing
   aem-setup init --medium FOLDER      prepare the TPM and a medium, once
   aem-setup secret set text           type the sentence that you will recognise, or
   aem-setup secret set totp           one-time codes for your phone
@@ -50,7 +51,7 @@ passphrase, and only if the machine is as it was sealed.`,
 	f.StringVar(&s.home, "home", aem.DefaultHome, "folder that remembers the set-up")
 	f.StringVar(&s.root, "root", "/", "root folder of the system whose boot is changed")
 	f.BoolVar(&s.json, "json", false, "print reports as JSON")
-	cmd.AddCommand(initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s), bootCommand(s),
+	cmd.AddCommand(doctorCommand(s), initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s), bootCommand(s),
 		statusCommand(s), explainCommand(s), journalCommand(s), uninstallCommand(s))
 	return cmd
 }

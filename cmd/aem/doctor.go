@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,11 +47,11 @@ Exit code 3: no dynamic launch is possible as things are.`,
 				}
 			}
 			records := doctor.Examine(evidence, time.Now())
-			report := doctorReport{records, doctor.Judge(records)}
+			report := doctor.Report{Records: records, Verdict: doctor.Judge(records)}
 			if asJSON {
 				err = json.NewEncoder(os.Stdout).Encode(report)
 			} else {
-				err = report.print(os.Stdout)
+				err = report.Print(os.Stdout)
 			}
 			if err == nil && report.Verdict.State != doctor.Good && report.Verdict.State != doctor.Warning {
 				return cli.Done{Exit: aem.ExitNotPossible}
@@ -79,84 +78,4 @@ func collect(where aem.Where, args []string) (*doctor.Evidence, error) {
 	}}
 	fmt.Fprintln(os.Stderr, "Looking at the TPM, the processor, the firmware and the launch ...")
 	return doctor.Collect(o), nil
-}
-
-// doctorReport is what --json prints.
-type doctorReport struct {
-	Records []doctor.Record `json:"records"`
-	Verdict doctor.Verdict  `json:"verdict"`
-}
-
-// marks are the states in four letters, so that a table without colours can be read.
-var marks = map[doctor.State]string{
-	doctor.Good: " ok ", doctor.Warning: "note", doctor.Bad: "BAD ", doctor.Unknown: " ?  ", doctor.NotApplicable: " -  ",
-}
-
-// print writes the table for a person, in 80 columns: what needs attention first.
-func (r *doctorReport) print(out io.Writer) error {
-	var b strings.Builder
-	for _, group := range []struct {
-		title  string
-		states []doctor.State
-	}{
-		{"Needs attention", []doctor.State{doctor.Bad, doctor.Warning}},
-		{"Could not be read", []doctor.State{doctor.Unknown}},
-		{"As it should be", []doctor.State{doctor.Good}},
-	} {
-		first := true
-		for _, state := range group.states {
-			for _, x := range r.Records {
-				if x.State != state {
-					continue
-				}
-				if first {
-					fmt.Fprintf(&b, "%s\n", group.title)
-					first = false
-				}
-				printRecord(&b, &x)
-			}
-		}
-		if !first {
-			fmt.Fprintln(&b)
-		}
-	}
-	wrap(&b, "", r.Verdict.Text)
-	_, err := io.WriteString(out, b.String())
-	return err
-}
-
-func printRecord(b *strings.Builder, x *doctor.Record) {
-	required := ""
-	if x.Required && x.State == doctor.Bad {
-		required = " (required)"
-	}
-	wrap(b, "       ", fmt.Sprintf("[%s] %s%s: %s", marks[x.State], x.Name, required, x.Text))
-	if x.State == doctor.Good || x.State == doctor.NotApplicable {
-		return
-	}
-	if x.Advice != "" {
-		wrap(b, "       ", "       What to do: "+x.Advice)
-	}
-	wrap(b, "       ", "       See: "+x.Chapter)
-}
-
-// width is what every terminal has.
-const width = 80
-
-// wrap writes a text in lines of at most 80 columns; all but the first are indented.
-func wrap(b *strings.Builder, indent, text string) {
-	line := ""
-	lead := text[:len(text)-len(strings.TrimLeft(text, " "))]
-	for i, word := range strings.Fields(text) {
-		switch {
-		case i == 0:
-			line = lead + word
-		case len(line)+1+len(word) > width:
-			b.WriteString(line + "\n")
-			line = indent + word
-		default:
-			line += " " + word
-		}
-	}
-	b.WriteString(line + "\n")
 }

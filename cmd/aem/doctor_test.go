@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/aem/doctor"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -15,7 +16,7 @@ func TestDoctorOnAMachineAndOnItsDump(t *testing.T) {
 	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
 		l := newLaptop(t, v)
 		dump := filepath.Join(t.TempDir(), "dump")
-		var live, saved doctorReport
+		var live, saved doctor.Report
 		exit, out, stderr := capture(t, l.args("doctor", "--json", "--save", dump))
 		if json.Unmarshal([]byte(out), &live) != nil || len(live.Records) < 10 {
 			t.Fatalf("%s: exit %d, %s %s", v, exit, stderr, out)

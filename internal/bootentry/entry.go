@@ -2,7 +2,9 @@ package bootentry
 
 import (
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 )
 
 // Kind says by which of GRUB's protocols an entry starts what it loads.
@@ -62,6 +64,11 @@ type Entry struct {
 	// the entry offers only if the ones before did not fit. GRUB uses the one that fits
 	// the machine.
 	SlaunchModules []Module
+}
+
+// MakesLaunch reports whether the entry asks for a dynamic launch: itself, or by tboot.
+func (e *Entry) MakesLaunch() bool {
+	return e.Slaunch || strings.HasPrefix(path.Base(e.Kernel.Path), "tboot")
 }
 
 // A Submenu is one that leads to an entry.

@@ -22,8 +22,9 @@ import (
 // supported yet.
 var ErrUnknownInitramfs = errors.New("this system's initramfs is made by a program that is not supported yet; initramfs-tools is")
 
-// confFile tells aem unseal what to do, on the disk and in the initramfs.
-const confFile = "etc/aem/boot.conf"
+// ConfFile tells aem unseal what to do, on the disk and in the initramfs. It is below
+// the root.
+const ConfFile = "etc/aem/boot.conf"
 
 // part is what is installed for one program of the system.
 type part struct {
@@ -136,7 +137,7 @@ func Install(root string, c Config) error {
 	if err != nil {
 		return err
 	}
-	if err := write(root, confFile, []byte(text)); err != nil {
+	if err := write(root, ConfFile, []byte(text)); err != nil {
 		return err
 	}
 	return install(root, present)
@@ -206,7 +207,7 @@ func write(root, name string, content []byte) error {
 
 // Remove takes the files away. What is not there is no error.
 func Remove(root string) error {
-	names := []string{confFile}
+	names := []string{ConfFile}
 	for _, p := range parts {
 		for _, to := range p.files {
 			names = append(names, to)
@@ -227,8 +228,17 @@ func Remove(root string) error {
 	return all
 }
 
+// Supported reports whether this system's initramfs is made by a program into which
+// Install can put something.
+func Supported(root string) bool {
+	return slices.ContainsFunc(parts, func(p part) bool {
+		_, err := os.Stat(filepath.Join(root, p.needs))
+		return err == nil && p.initramfs
+	})
+}
+
 // Installed reports whether the boot's part is there.
 func Installed(root string) bool {
-	_, err := os.Stat(filepath.Join(root, confFile))
+	_, err := os.Stat(filepath.Join(root, ConfFile))
 	return err == nil
 }

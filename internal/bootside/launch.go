@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/antievilmaid/aem/dist"
 	"github.com/antievilmaid/aem/internal/bootentry"
@@ -62,7 +60,7 @@ func LaunchEntries(root string) (entries, said string, err error) {
 // LaunchNotice is a sentence for an owner who has entries that launch, about an entry
 // that doesn't; it is empty for one that does, and where there are none.
 func LaunchNotice(root string, e *bootentry.Entry) string {
-	if e == nil || !LaunchInstalled(root) || e.Slaunch || strings.HasPrefix(path.Base(e.Kernel.Path), "tboot") {
+	if e == nil || !LaunchInstalled(root) || e.MakesLaunch() {
 		return ""
 	}
 	return fmt.Sprintf("The boot entry %q makes no dynamic launch. Those that do are called aem-launch-linux and aem-launch-xen: name one by --entry, and choose it in GRUB's menu, or for every boot by GRUB_DEFAULT in /etc/default/grub.", e.Title)
