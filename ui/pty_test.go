@@ -146,3 +146,22 @@ func TestWhatIsNoTerminalGetsPlainText(t *testing.T) {
 		t.Errorf("a pipe got %T", s)
 	}
 }
+
+func TestTheNextCodeComesByItself(t *testing.T) {
+	x := pty.Open(t)
+	p := codeProof()
+	began := time.Now()
+	p.Code = func(now time.Time) (string, time.Duration, error) {
+		if now.Sub(began) < time.Second/2 {
+			return "111111", time.Second / 2, nil
+		}
+		return "222222", 30 * time.Second, nil
+	}
+	done := start(t, x, func(s Screen) (Answer, error) { return s.ShowProof(context.Background(), p) })
+	x.Expect("111111")
+	x.Expect("222222")
+	x.Send("\r")
+	if r := <-done; r.answer != Confirmed || r.err != nil {
+		t.Errorf("answered with %v, %v", r.answer, r.err)
+	}
+}
