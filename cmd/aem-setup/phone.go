@@ -17,7 +17,9 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/internal/totp"
+	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -72,7 +74,9 @@ The QR code is a secret. It is shown on the error output, and cleared from a ter
 			if err := pairing.Keep(); err != nil {
 				return err
 			}
-			return s.report(map[string]any{"kept": true, "kind": "totp"}, "Kept. Next: aem-setup seal")
+			kind := seal.KindTOTP.String()
+			s.note(journal.SecretSet, 0, map[string]string{"kind": kind}, "a key of one-time codes was set as the secret; it is not sealed yet")
+			return s.report(map[string]any{"kept": true, "kind": kind}, "Kept. Next: aem-setup seal")
 		},
 	}
 	f := cmd.Flags()

@@ -184,6 +184,8 @@ func TestOneTimeCodes(t *testing.T) {
 			l.wantCode(later, phone(t, key, later, 8, "sha1"))
 			wantNoKey(t, l.dir, key)
 
+			l.want(aem.ExitOK, "a key of one-time codes was set", "", "journal")
+
 			// And a sentence takes its place again.
 			l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
 			l.want(aem.ExitOK, "Sealed as generation 4", "", "seal")

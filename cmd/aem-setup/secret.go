@@ -12,6 +12,8 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
+	"github.com/antievilmaid/aem/seal"
 )
 
 func secretCommand(s *setup) *cobra.Command {
@@ -43,6 +45,7 @@ not hold it. It is never taken from the command line, where other programs see i
 			if err := m.SetText(home, text); err != nil {
 				return err
 			}
+			s.note(journal.SecretSet, 0, map[string]string{"kind": seal.KindText.String()}, "a sentence was set as the secret; it is not sealed yet")
 			return s.report(map[string]bool{"kept": true}, "Kept. Next: aem-setup seal")
 		},
 	})

@@ -8,6 +8,7 @@ type Kind string
 // The kinds that this version writes.
 const (
 	SetUp         Kind = "set-up"
+	SecretSet     Kind = "secret-set"
 	Sealed        Kind = "sealed"
 	Approved      Kind = "approved"
 	LeftToOwner   Kind = "left-to-owner" // aem-setup approve --auto approved nothing
