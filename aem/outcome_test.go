@@ -74,7 +74,7 @@ func TestTheRunningSystemLearnsWhatTheProofCameTo(t *testing.T) {
 		l.begin()
 		l.wantOutcome(aem.BootOutcome{Result: aem.ResultNotAsked})
 		l.begin()
-		p, err := l.prove()
+		_, err := l.prove()
 		l.must(err)
 		l.wantOutcome(aem.BootOutcome{Result: aem.ResultUnfinished})
 		for _, o := range []aem.Outcome{
@@ -83,9 +83,8 @@ func TestTheRunningSystemLearnsWhatTheProofCameTo(t *testing.T) {
 			{Result: aem.ResultRefused, Cause: aem.CauseRejected},
 		} {
 			l.begin()
-			if p, err = l.prove(); err != nil {
-				t.Fatal(err)
-			}
+			p, err := l.prove()
+			l.must(err)
 			o.Medium = p.Record.Medium
 			l.must(l.Cap(o))
 			want := opened

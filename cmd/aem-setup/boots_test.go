@@ -153,6 +153,49 @@ func TestTheJournalKnowsWhatEachBootCameTo(t *testing.T) {
 	}
 }
 
+// What scripts read keeps its names.
+func TestTheReportsOfBootsKeepTheirNames(t *testing.T) {
+	l := newLaptop(t, tpm.V20)
+	l.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", l.dir)
+	l.want(aem.ExitOK, "Kept.", sentence+"\n", "secret", "set", "text")
+	l.want(aem.ExitOK, "Sealed", "", "seal", "--label", "Monday")
+	l.bootNamed("one")
+	l.prove("", false)
+	var boot, status, explain map[string]any
+	var media []map[string]any
+	l.report(&boot, "journal", "boot")
+	l.bootNamed("two")
+	l.launch.Initrd = []byte("evil")
+	l.bootNamed("three")
+	l.prove("", true)
+	var refused map[string]any
+	l.report(&refused, "journal", "boot")
+	l.report(&status, "status")
+	l.report(&explain, "explain")
+	l.report(&media, "media", "list")
+	for _, c := range []struct {
+		report any
+		names  string
+	}{
+		{boot, "time boot outcome medium medium_id state sentence"},
+		{refused, "time boot outcome cause continued_unproven sentence advice"},
+		{status, "tpm set_up launch opens_now approved_states media last_proof last_refusal"},
+		{explain, "this_boot differences next"},
+		{explain["differences"], "launch state approved changes"},
+		{media[0], "name id last_proof booted_last"},
+	} {
+		m, _ := c.report.(map[string]any)
+		for name := range strings.FieldsSeq(c.names) {
+			if _, ok := m[name]; !ok {
+				t.Errorf("%s is missing among %v", name, m)
+			}
+		}
+	}
+	if boot["outcome"] != "proved" || refused["outcome"] != "refused" || refused["cause"] != "changed" || explain["next"] != "aem-setup approve" {
+		t.Errorf("the reports are %v, %v, %v", boot, refused, explain)
+	}
+}
+
 // The journal's end is sealed with each entry: what is cut off or written anew is noticed,
 // and the next entry does not hide it.
 func TestAChangedJournalIsNoticed(t *testing.T) {
