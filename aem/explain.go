@@ -19,7 +19,8 @@ func explain(record *seal.Record, boot *Boot) *Refusal {
 	_, changes, same := nearest(record.States, boot)
 	if same {
 		// What was launched is approved, and what the initramfs added since is not.
-		return &Refusal{Cause: CauseAlready, Detail: fmt.Sprintf("PCR %d holds: %s", tpm.PCRHost, cappedBefore(record, boot)), err: seal.ErrMeasurements}
+		cause, before := cappedBefore(record, boot)
+		return &Refusal{Cause: cause, Detail: fmt.Sprintf("PCR %d holds: %s", tpm.PCRHost, before), err: seal.ErrMeasurements}
 	}
 	return &Refusal{Cause: CauseChanged, Changes: changes, err: seal.ErrMeasurements}
 }
@@ -52,16 +53,21 @@ func rootPCRs(s *seal.State) tpm.PCRs {
 	return launchPCRs
 }
 
-// cappedBefore says what earlier runs in this boot came to, as far as it is known.
-func cappedBefore(record *seal.Record, boot *Boot) string {
+// cappedBefore says what earlier runs in this boot came to. Only where they certainly
+// opened nothing the owner is not told that somebody may have seen the secret.
+func cappedBefore(record *seal.Record, boot *Boot) (Cause, string) {
 	search := newCapSearch(boot.found, []seal.MediumID{record.Medium}, boot.Disks)
 	if _, ok := search.uncapped(); ok {
-		return "the disks' headers, by a run that did not come to its end"
+		return CauseAlready, "the disks' headers, by a run that did not come to its end"
 	}
-	if links := search.find(); links != nil {
-		return strings.Join(capSteps(links), ", ")
+	links := search.find()
+	switch {
+	case links == nil:
+		return CauseAlready, "something that this program did not extend"
+	case links[0].outcome.Medium == (seal.MediumID{}):
+		return CauseTried, strings.Join(capSteps(links), ", ")
 	}
-	return "something that this program did not extend"
+	return CauseAlready, strings.Join(capSteps(links), ", ")
 }
 
 // explainLaunch says what is wrong with a launch that is not a verified one.

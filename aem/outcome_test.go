@@ -136,15 +136,16 @@ func TestSeveralRunsInOneBootAreFoundAgain(t *testing.T) {
 		l.begin()
 		l.capRefused(aem.CauseNoMedium, false) // a stick that was not plugged in: nothing was measured
 		for i := range 4 {
-			r := l.wantRefusal(aem.CauseAlready, aem.ExitMeasurements)
+			r := l.wantRefusal(aem.CauseTried, aem.ExitMeasurements)
 			if !strings.Contains(r.Detail, "refused no-medium") {
 				t.Errorf("the second run does not say what the first came to: %s", r.Detail)
 			}
-			l.capRefused(aem.CauseAlready, i == 3)
+			l.capRefused(aem.CauseTried, i == 3)
 		}
-		again := "refused already-proved"
+		again := "refused tried-before"
 		l.wantOutcome(aem.BootOutcome{Result: aem.ResultRefused, Cause: aem.CauseNoMedium, Continued: true,
 			Steps: []string{"refused no-medium", again, again, again, again, "continued"}})
+		again = "refused already-proved"
 
 		l.begin()
 		p := l.wantProof()

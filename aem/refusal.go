@@ -22,6 +22,7 @@ const (
 	CauseLogUnproven  Cause = "log-unproven"
 	CauseChanged      Cause = "changed"
 	CauseAlready      Cause = "already-proved"
+	CauseTried        Cause = "tried-before"
 	CauseStale        Cause = "stale-medium"
 	CausePIN          Cause = "wrong-pin"
 	CauseLocked       Cause = "locked-out"
@@ -65,6 +66,9 @@ var causes = map[Cause]causeInfo{
 	CauseAlready: {ExitMeasurements,
 		"This machine has proved itself already in this boot; it does so once.",
 		"To see the secret again, restart. If you have not seen it in this boot, somebody else has."},
+	CauseTried: {ExitMeasurements,
+		"A proof was tried in this boot before, and nothing opened; there is one try in each boot.",
+		"Restart, with your medium plugged in. The message below says what the first try came to."},
 	CauseStale: {ExitStale,
 		"This medium was superseded: a newer one has taken its place.",
 		"Use the newest medium. If this is the newest one you have, somebody else has a newer one."},

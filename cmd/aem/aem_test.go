@@ -268,7 +268,7 @@ func TestARefusalForAMissingDiskIsCapped(t *testing.T) {
 	l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseNoDisk, [2]string{refusalShown, ""})
 	l.wantTold("refused disk-missing")
 	l.disks = nil
-	l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseAlready, [2]string{refusalShown, ""})
+	l.wantUnseal(aem.ExitMeasurements, "refused", aem.CauseTried, [2]string{refusalShown, ""})
 }
 
 func TestUnsealWithAPIN(t *testing.T) {
