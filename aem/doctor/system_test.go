@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +26,11 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-const rootUUID = "11111111-2222-3333-4444-555555555555"
+const (
+	rootUUID  = "11111111-2222-3333-4444-555555555555"
+	otherUUID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	diskSize  = 20 << 20
+)
 
 // installed is a folder that looks like a Debian whose root is on LUKS.
 type installed struct {
@@ -48,8 +53,7 @@ func newInstalled(t *testing.T) *installed {
 		s.must(os.Chtimes(filepath.Join(s.root, "boot", name), noon, noon.Add(-time.Hour)))
 	}
 
-	s.disk("sda2", "")
-	s.format("sda2", "luks2", rootUUID)
+	s.volume("sda2", "luks2")
 	s.disk("dm-0", "")
 	s.file("sys/class/block/dm-0/dm/uuid", "CRYPT-LUKS2-"+strings.ReplaceAll(rootUUID, "-", "")+"-root\n")
 	s.file("sys/class/block/dm-0/dm/name", "root\n")
@@ -84,20 +88,43 @@ func (s *installed) file(name, content string) {
 // disk adds a block device of 20 MiB.
 func (s *installed) disk(name, content string) {
 	s.t.Helper()
-	const size = 20 << 20
-	s.file("sys/class/block/"+name+"/size", fmt.Sprintln(size/512))
+	s.file("sys/class/block/"+name+"/size", fmt.Sprintln(diskSize/512))
 	s.file("dev/"+name, content)
-	s.must(os.Truncate(filepath.Join(s.root, "dev", name), size))
+	s.must(os.Truncate(filepath.Join(s.root, "dev", name), diskSize))
 }
 
-func (s *installed) format(name, kind, uuid string) {
-	s.t.Helper()
+// formatted are volumes that cryptsetup made, by their kind: each takes a while.
+var formatted = map[string]func() ([]byte, error){
+	"luks1": sync.OnceValues(func() ([]byte, error) { return format("luks1", otherUUID) }),
+	"luks2": sync.OnceValues(func() ([]byte, error) { return format("luks2", rootUUID) }),
+}
+
+func format(kind, uuid string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "volume-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "volume")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, diskSize)); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("cryptsetup", "luksFormat", "--disable-locks", "--batch-mode", "--type", kind, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000",
-		"--uuid", uuid, "--key-file", "-", filepath.Join(s.root, "dev", name))
+		"--uuid", uuid, "--key-file", "-", path)
 	cmd.Stdin = strings.NewReader("passphrase")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.t.Fatalf("%v: %s", err, out)
+		return nil, fmt.Errorf("%w: %s", err, out)
 	}
+	b, err := os.ReadFile(path)
+	return bytes.TrimRight(b, "\x00"), err
+}
+
+// volume adds a block device with a LUKS volume.
+func (s *installed) volume(name, kind string) {
+	s.t.Helper()
+	b, err := formatted[kind]()
+	s.must(err)
+	s.disk(name, string(b))
 }
 
 func (s *installed) mount(device string) {
@@ -219,8 +246,7 @@ func TestRowsOfTheBootPath(t *testing.T) {
 
 func TestRowsOfTheDisks(t *testing.T) {
 	s := newInstalled(t)
-	s.disk("sdb1", "")
-	s.format("sdb1", "luks1", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee")
+	s.volume("sdb1", "luks1")
 	s.want(doctor.RowVolumes, doctor.Warning, "2 volumes", "LUKS1: /dev/sdb1", "init --disk: /dev/sdb1 (LUKS1, 1 key slot")
 	s.must(os.WriteFile(filepath.Join(s.root, "dev/sdb1"), []byte("LUKS\xba\xbe\x00\x07"), 0o644))
 	s.must(os.Truncate(filepath.Join(s.root, "dev/sdb1"), 20<<20))
