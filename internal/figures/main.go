@@ -45,24 +45,30 @@ func run() error {
 	fmt.Println("| figure | value |\n| --- | --- |")
 	fmt.Printf("| size of the initramfs program, stripped | %.2f MB |\n", float64(len(b))/1e6)
 
-	for _, pin := range []string{"", "2718"} {
-		l, err := newLaptop(filepath.Join(dir, "tpm"+pin), pin)
+	var usual []command
+	for i, c := range []struct {
+		pin  string
+		disk bool
+		name string
+	}{
+		{"", false, "without PIN"}, {"2718", false, "with PIN"}, {"", true, "without PIN, one encrypted disk"}, {"2718", true, "with PIN, one encrypted disk"},
+	} {
+		l, err := newLaptop(filepath.Join(dir, fmt.Sprintf("tpm%d", i)), c.pin, c.disk)
 		if err != nil {
 			return err
 		}
 		defer l.stop()
-		n, err := l.commands(pin)
+		commands, err := l.commands(c.pin)
 		if err != nil {
 			return err
 		}
-		name := "without PIN"
-		if pin != "" {
-			name = "with PIN"
+		fmt.Printf("| TPM 2.0 commands from start to proof, four banks, %s | %d |\n", c.name, len(commands))
+		if c.pin == "" && c.disk {
+			usual = commands
 		}
-		fmt.Printf("| TPM 2.0 commands from start to proof, four banks, %s | %d |\n", name, n)
 	}
 
-	l, err := newLaptop(filepath.Join(dir, "ours"), "")
+	l, err := newLaptop(filepath.Join(dir, "ours"), "", false)
 	if err != nil {
 		return err
 	}
@@ -93,7 +99,11 @@ func run() error {
 	fmt.Printf("| ratio of the medians | %.2f |\n", median(ours)/median(theirs))
 	fmt.Printf("| start-up of the program (`aem --help`) | %s ms |\n", spread(starts))
 	fmt.Printf("| peak memory of `aem unseal` | %s MB |\n", spread(rss))
-	return reading(dir, program)
+	if err := reading(dir, program); err != nil {
+		return err
+	}
+	model(usual)
+	return nil
 }
 
 // timed runs a command and returns its time in milliseconds.

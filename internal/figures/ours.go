@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,19 +21,20 @@ import (
 // laptop is an emulated machine with a TPM 2.0 on which a sentence is sealed.
 type laptop struct {
 	dir      string
+	disk     bool // an encrypted disk belongs to it
 	emulator *testbed.Emulator
 }
 
-func newLaptop(dir, pin string) (*laptop, error) {
+func newLaptop(dir, pin string, disk bool) (*laptop, error) {
 	emulator, err := testbed.StartEmulator(dir, tpm.V20)
 	if err != nil {
 		return nil, err
 	}
-	l := &laptop{dir, emulator}
+	l := &laptop{dir, disk, emulator}
 	if err := l.boot(); err != nil {
 		return nil, err
 	}
-	m, closer, err := aem.Open(l.where(), nil)
+	m, closer, err := l.open(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,27 +84,42 @@ func (l *laptop) boot() error {
 	return os.WriteFile(filepath.Join(l.dir, "log"), log, 0o600)
 }
 
-// commands counts the TPM's commands from start to proof.
-func (l *laptop) commands(pin string) (int, error) {
+// open opens the machine. The disk's header is measured as a real one is; what is in it
+// makes no difference to the TPM.
+func (l *laptop) open(counter *tpm.Counter) (*aem.Machine, io.Closer, error) {
+	m, closer, err := aem.Open(l.where(), counter)
+	if err == nil && l.disk {
+		m.Disks = func(algs []tpm.Alg) ([]seal.Measurement, error) {
+			return []seal.Measurement{{Name: "disk header", PCR: tpm.PCRHost, Digests: tpm.SumAll(algs, []byte("header"))}}, nil
+		}
+	}
+	return m, closer, err
+}
+
+// commands lists the TPM's commands from start to proof.
+func (l *laptop) commands(pin string) ([]command, error) {
 	if err := l.boot(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	var counter tpm.Counter
-	m, closer, err := aem.Open(l.where(), &counter)
+	m, closer, err := l.open(&counter)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer closer.Close()
+	m.InInitramfs = true
+	seen := &trace{Channel: counter.Channel}
+	counter.Channel = seen
 	records, err := aem.ReadMedium([]string{l.dir}, 0)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	proof, err := m.Prove(context.Background(), records, func(context.Context, *aem.Guesses) ([]byte, error) { return []byte(pin), nil })
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	clear(proof.Secret)
-	return counter.Commands, nil
+	proof.Wipe()
+	return seen.commands, nil
 }
 
 // unseal runs the program on a terminal, up to the proof on the screen, which it
