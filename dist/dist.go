@@ -7,5 +7,5 @@ import "embed"
 
 // Files are the files, by their paths in this folder.
 //
-//go:embed initramfs-tools grub systemd hooks
+//go:embed initramfs-tools dracut grub systemd hooks
 var Files embed.FS

@@ -169,9 +169,12 @@ func (s *setup) updateInitramfs() error {
 	if s.root != "/" {
 		return nil // another system's folder; whoever made it makes its initramfs
 	}
+	command, err := bootside.Remake(s.root)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(os.Stderr, "Making the initramfs anew ...")
-	cmd := exec.Command("update-initramfs", "-u")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("make the initramfs anew: %w: %s", err, out)
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestLaunchEntries(t *testing.T) {
 	boot := filepath.Join(root, "boot")
 	l.launch.CommandLine = "BOOT_IMAGE=/vmlinuz quiet"
 	write(t, root, map[string]string{
-		"etc/initramfs-tools/modules": "", "etc/grub.d/10_linux": "", "sys/firmware/acpi": "",
+		"usr/share/initramfs-tools/hook-functions": "", "etc/grub.d/10_linux": "", "sys/firmware/acpi": "",
 		"proc/cpuinfo":                  "vendor_id\t: GenuineIntel\nflags\t\t: fpu smx\n",
 		"boot/grub/i386-pc/slaunch.mod": "", "boot/vmlinuz-6.1": "", "boot/initrd.img-6.1": "",
 		"boot/vmlinuz": string(l.launch.Kernel), "boot/initrd.img": string(l.launch.Initrd), "boot/SINIT.bin": string(l.launch.Loader),

@@ -20,7 +20,7 @@ import (
 
 // ErrUnknownInitramfs says that this system makes its initramfs in a way that is not
 // supported yet.
-var ErrUnknownInitramfs = errors.New("this system's initramfs is made by a program that is not supported yet; initramfs-tools is")
+var ErrUnknownInitramfs = errors.New("this system's initramfs is made by a program that is not supported yet; initramfs-tools and dracut are")
 
 // ConfFile tells aem unseal what to do, on the disk and in the initramfs. It is below
 // the root.
@@ -28,10 +28,13 @@ const ConfFile = "etc/aem/boot.conf"
 
 // part is what is installed for one program of the system.
 type part struct {
-	// needs is the folder without which the system does not have the program.
+	// needs is the file or folder without which the system does not have the program.
+	// Where programs exclude each other it is one that goes away with the program:
+	// configuration stays.
 	needs string
-	// initramfs says that the program makes the initramfs; a system needs one such.
-	initramfs bool
+	// remake is the command that makes the initramfs anew, if the program does so. A
+	// system needs one such program; where it has several, the first one here counts.
+	remake []string
 	// launch says that the part is installed only where the owner wants a launch by it.
 	launch bool
 	// files go from the folder dist to these paths; those that begin as scripts become programs.
@@ -41,7 +44,9 @@ type part struct {
 }
 
 var parts = []part{
-	{needs: "etc/initramfs-tools", initramfs: true, files: map[string]string{
+	// Debian's initramfs-tools goes before dracut, because its dracut-core can be there
+	// beside it, and then makes no initramfs by itself.
+	{needs: "usr/share/initramfs-tools/hook-functions", remake: []string{"update-initramfs", "-u"}, files: map[string]string{
 		"initramfs-tools/hook":          "etc/initramfs-tools/hooks/aem",
 		"initramfs-tools/init-premount": "etc/initramfs-tools/scripts/init-premount/aem",
 		"hooks/initramfs-updated":       "etc/initramfs/post-update.d/aem",
@@ -61,6 +66,13 @@ var parts = []part{
 	{needs: "usr/lib/sysimage/rpm", files: map[string]string{
 		"hooks/after-packages": "etc/kernel/install.d/99-zz-aem.install",
 	}},
+	{needs: "usr/lib/dracut/dracut-init.sh", remake: []string{"dracut", "--force", "--regenerate-all"}, files: map[string]string{
+		"dracut/dracut.conf":        "etc/dracut.conf.d/aem.conf",
+		"dracut/module-setup.sh":    "usr/lib/dracut/modules.d/50aem/module-setup.sh",
+		"dracut/aem-gate":           "usr/lib/dracut/modules.d/50aem/aem-gate",
+		"dracut/aem-unseal.service": "usr/lib/dracut/modules.d/50aem/aem-unseal.service",
+		"dracut/gated.conf":         "usr/lib/dracut/modules.d/50aem/gated.conf",
+	}},
 	{needs: "etc/grub.d", launch: true, files: map[string]string{
 		"grub/aem-launch": "etc/grub.d/90_aem_launch",
 		"grub/grub.conf":  grubConf,
@@ -74,7 +86,34 @@ var parts = []part{
 }
 
 // folders are those that other packages need not bring, the inner ones first.
-var folders = []string{"etc/aem", "etc/initramfs/post-update.d", "etc/initramfs"}
+var folders = []string{"etc/aem", "etc/initramfs/post-update.d", "etc/initramfs", "usr/lib/dracut/modules.d/50aem"}
+
+// present are the parts whose programs the system has, and one of them makes the
+// initramfs.
+func present(root string) ([]part, error) {
+	var list []part
+	maker := false
+	for _, p := range parts {
+		if _, err := os.Stat(filepath.Join(root, p.needs)); err != nil || maker && p.remake != nil {
+			continue
+		}
+		list = append(list, p)
+		maker = maker || p.remake != nil
+	}
+	if !maker {
+		return nil, ErrUnknownInitramfs
+	}
+	return list, nil
+}
+
+// Remake is the command that makes the system's initramfs anew.
+func Remake(root string) ([]string, error) {
+	list, err := present(root)
+	if err != nil {
+		return nil, err
+	}
+	return list[slices.IndexFunc(list, func(p part) bool { return p.remake != nil })].remake, nil
+}
 
 // Config is what a boot needs to know.
 type Config struct {
@@ -123,13 +162,11 @@ func harmless(s string) bool {
 // Install writes the files below a root, which is "/" on a machine. The initramfs is
 // to be made anew afterwards.
 func Install(root string, c Config) error {
-	present := slices.DeleteFunc(slices.Clone(parts), func(p part) bool {
-		_, err := os.Stat(filepath.Join(root, p.needs))
-		return err != nil || p.launch && !c.Launch
-	})
-	if !slices.ContainsFunc(present, func(p part) bool { return p.initramfs }) {
-		return ErrUnknownInitramfs
+	present, err := present(root)
+	if err != nil {
+		return err
 	}
+	present = slices.DeleteFunc(present, func(p part) bool { return p.launch && !c.Launch })
 	if c.Launch && !slices.ContainsFunc(present, func(p part) bool { return p.launch }) {
 		return ErrNoGRUB
 	}

@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/antievilmaid/aem/internal/bootside"
 )
@@ -28,53 +31,113 @@ func files(t *testing.T, root string) []string {
 	return list
 }
 
-func debian(t *testing.T) string {
+// The programs that make an initramfs, by a file of their packages.
+const (
+	initramfsTools = "usr/share/initramfs-tools/hook-functions"
+	dracut         = "usr/lib/dracut/dracut-init.sh"
+)
+
+// having makes a root with some files.
+func having(t *testing.T, names ...string) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "etc/initramfs-tools"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range names {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return root
 }
 
-// Installed and removed, nothing is left; the scripts are scripts.
+// What is installed for each program, and how the initramfs is made anew; removed,
+// nothing is left.
 func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
-	root := debian(t)
+	forInitramfsTools := []string{"/etc/aem/boot.conf", "/etc/initramfs/post-update.d/aem", "/etc/initramfs-tools/hooks/aem", "/etc/initramfs-tools/scripts/init-premount/aem"}
+	const module = "/usr/lib/dracut/modules.d/50aem/"
+	forDracut := []string{"/etc/aem/boot.conf", "/etc/dracut.conf.d/aem.conf", module + "aem-gate", module + "aem-unseal.service", module + "gated.conf", module + "module-setup.sh"}
+	for name, c := range map[string]struct{ has, want, remake []string }{
+		"initramfs-tools": {[]string{initramfsTools}, forInitramfsTools, []string{"update-initramfs", "-u"}},
+		"dracut":          {[]string{dracut}, forDracut, []string{"dracut", "--force", "--regenerate-all"}},
+		"both":            {[]string{dracut, initramfsTools}, forInitramfsTools, []string{"update-initramfs", "-u"}},
+		"dracut, and what initramfs-tools left behind": {[]string{dracut, "etc/initramfs-tools/modules"}, forDracut, []string{"dracut", "--force", "--regenerate-all"}},
+	} {
+		root := having(t, c.has...)
+		before := files(t, root)
+		if err := bootside.Install(root, bootside.Config{Media: []string{"UUID=1234"}}); err != nil {
+			t.Fatal(err)
+		}
+		got := slices.DeleteFunc(files(t, root), func(f string) bool { return slices.Contains(before, f) })
+		if diff := cmp.Diff(c.want, got); diff != "" || !bootside.Installed(root) {
+			t.Errorf("%s: installed are (-want +got) %s", name, diff)
+		}
+		remake, err := bootside.Remake(root)
+		if diff := cmp.Diff(c.remake, remake); err != nil || diff != "" {
+			t.Errorf("%s: %v: the initramfs is made by (-want +got) %s", name, err, diff)
+		}
+		for range 2 { // and again, where nothing is there
+			if err := bootside.Remove(root); err != nil || bootside.Installed(root) {
+				t.Errorf("%s: removed: %v", name, err)
+			}
+		}
+		if diff := cmp.Diff(before, files(t, root)); diff != "" {
+			t.Errorf("%s: left are (-want +got) %s", name, diff)
+		}
+		for _, dir := range []string{"etc/aem", module} {
+			if _, err := os.Stat(filepath.Join(root, dir)); err == nil {
+				t.Errorf("%s: the folder %s is left", name, dir)
+			}
+		}
+	}
+}
+
+func TestTheBootIsToldOfMediaAndDisks(t *testing.T) {
+	root := having(t, initramfsTools)
 	c := bootside.Config{Media: []string{"UUID=1234-ABCD", "UUID=0d3c-11aa"}, Disks: []string{"aaaa-bbbb", "cccc"}, Plain: true}
 	if err := bootside.Install(root, c); err != nil {
 		t.Fatal(err)
-	}
-	if !bootside.Installed(root) || len(files(t, root)) != 4 {
-		t.Errorf("installed are %v", files(t, root))
 	}
 	conf, err := os.ReadFile(filepath.Join(root, "etc/aem/boot.conf"))
 	if err != nil || !strings.Contains(string(conf), `AEM_MEDIUM="UUID=1234-ABCD,UUID=0d3c-11aa"`) || !strings.Contains(string(conf), `AEM_OPTIONS="--disk aaaa-bbbb --disk cccc --plain"`) {
 		t.Errorf("%v: %s", err, conf)
 	}
-	for _, name := range []string{"etc/initramfs-tools/hooks/aem", "etc/initramfs-tools/scripts/init-premount/aem"} {
-		info, err := os.Stat(filepath.Join(root, name))
-		if err != nil || info.Mode().Perm() != 0o755 {
-			t.Errorf("%s: %v", name, err)
+}
+
+// The scripts are programs that their shells understand.
+func TestTheScriptsAreScripts(t *testing.T) {
+	for needs, scripts := range map[string]map[string]string{
+		initramfsTools: {"etc/initramfs-tools/hooks/aem": "sh", "etc/initramfs-tools/scripts/init-premount/aem": "sh"},
+		dracut:         {"usr/lib/dracut/modules.d/50aem/module-setup.sh": "bash", "usr/lib/dracut/modules.d/50aem/aem-gate": "sh"},
+	} {
+		root := having(t, needs)
+		if err := bootside.Install(root, bootside.Config{Media: []string{"ok"}}); err != nil {
+			t.Fatal(err)
 		}
-		if out, err := exec.Command("sh", "-n", filepath.Join(root, name)).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v: %s", name, err, out)
+		for name, shell := range scripts {
+			info, err := os.Stat(filepath.Join(root, name))
+			if err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("%s: %v", name, err)
+			}
+			if out, err := exec.Command(shell, "-n", filepath.Join(root, name)).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", name, err, out)
+			}
+			if needs != initramfsTools {
+				continue
+			}
+			// initramfs-tools asks for what must run before.
+			if out, err := exec.Command(shell, filepath.Join(root, name), "prereqs").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "" {
+				t.Errorf("%s prereqs: %v: %s", name, err, out)
+			}
 		}
-		// initramfs-tools asks for what must run before.
-		if out, err := exec.Command("sh", filepath.Join(root, name), "prereqs").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "" {
-			t.Errorf("%s prereqs: %v: %s", name, err, out)
-		}
-	}
-	if err := bootside.Remove(root); err != nil || len(files(t, root)) != 0 || bootside.Installed(root) {
-		t.Errorf("%v; left are %v", err, files(t, root))
-	}
-	if err := bootside.Remove(root); err != nil {
-		t.Errorf("removed twice: %v", err)
 	}
 }
 
 // The unit that keeps the journal comes with systemd, enabled, also where it was before.
 func TestTheJournalsUnitIsInstalledAndEnabled(t *testing.T) {
-	root := debian(t)
+	root := having(t, initramfsTools)
 	units := filepath.Join(root, "etc/systemd/system")
 	wanted := filepath.Join(units, "multi-user.target.wants/aem-journal.service")
 	if err := os.MkdirAll(filepath.Dir(wanted), 0o755); err != nil {
@@ -92,7 +155,7 @@ func TestTheJournalsUnitIsInstalledAndEnabled(t *testing.T) {
 			t.Errorf("enabled is %q, %v", to, err)
 		}
 	}
-	if err := bootside.Remove(root); err != nil || len(files(t, root)) != 0 {
+	if err := bootside.Remove(root); err != nil || len(files(t, root)) != 1 {
 		t.Errorf("%v; left are %v", err, files(t, root))
 	}
 }
@@ -102,7 +165,7 @@ func TestNothingInTheConfigurationReachesTheShell(t *testing.T) {
 	for _, c := range []bootside.Config{
 		{Media: []string{`x"; reboot; "`}}, {Media: []string{"$(reboot)"}}, {Media: []string{""}}, {}, {Media: []string{"a b"}}, {Media: []string{"ok"}, Disks: []string{"`reboot`"}}, {Media: []string{"ok"}, Disks: []string{"a\nb"}},
 	} {
-		root := debian(t)
+		root := having(t, initramfsTools)
 		if err := bootside.Install(root, c); err == nil || bootside.Installed(root) {
 			t.Errorf("%+v was installed", c)
 		}
@@ -110,6 +173,9 @@ func TestNothingInTheConfigurationReachesTheShell(t *testing.T) {
 }
 
 func TestOtherSystemsAreRefused(t *testing.T) {
+	if _, err := bootside.Remake(t.TempDir()); !errors.Is(err, bootside.ErrUnknownInitramfs) {
+		t.Errorf("%v", err)
+	}
 	if err := bootside.Install(t.TempDir(), bootside.Config{Media: []string{"ok"}}); !errors.Is(err, bootside.ErrUnknownInitramfs) {
 		t.Errorf("%v", err)
 	}

@@ -16,7 +16,7 @@ import (
 // withGRUB makes a Debian with GRUB, on a machine that can make a launch by TXT.
 func withGRUB(t *testing.T) string {
 	t.Helper()
-	root := debian(t)
+	root := having(t, initramfsTools)
 	for name, content := range map[string]string{
 		"etc/grub.d/10_linux":             "#!/bin/sh\n",
 		"proc/cpuinfo":                    "vendor_id\t: GenuineIntel\nflags\t\t: fpu smx\n",
@@ -81,7 +81,7 @@ func TestLaunchEntriesAreInstalledOnlyIfWanted(t *testing.T) {
 }
 
 func TestNoLaunchEntriesWithoutGRUB(t *testing.T) {
-	root := debian(t)
+	root := having(t, initramfsTools)
 	c := config
 	c.Launch = true
 	if err := bootside.Install(root, c); !errors.Is(err, bootside.ErrNoGRUB) || bootside.Installed(root) {
