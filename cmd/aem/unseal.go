@@ -12,6 +12,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/plymouth"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/ui"
 )
@@ -92,6 +93,7 @@ func unseal(ctx context.Context, o *unsealOptions) error {
 	if err != nil {
 		return err
 	}
+	screen = behindPicture(ctx, plymouth.Address, screen)
 	result, err := prove(ctx, o, screen)
 	if err = errors.Join(err, screen.Close()); err != nil {
 		return err
