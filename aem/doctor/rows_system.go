@@ -177,7 +177,7 @@ func (s *System) volumes() finding {
 // initramfsRow: the proof is shown from there.
 func (s *System) initramfsRow() finding {
 	names := strings.Join(s.Makers, " and ")
-	const again = "make the initramfs anew (update-initramfs -u), and approve the next boot"
+	const again = "make the initramfs anew (update-initramfs -u, or dracut --force), and approve the next boot"
 	switch {
 	case len(s.Makers) == 0:
 		return bad("run aem unseal --gate --power-off in your initramfs before anything asks for a passphrase", "which program makes the initramfs is not known")

@@ -96,9 +96,9 @@ func (s *System) boot(o SystemOptions) {
 	}
 }
 
-// makers are the folders by which programs that make an initramfs are told.
+// makers are the files and folders by which programs that make an initramfs are told.
 var makers = []struct{ name, folder string }{
-	{"initramfs-tools", "etc/initramfs-tools"}, {"dracut", "usr/lib/dracut"}, {"mkinitcpio", "usr/lib/initcpio"}, {"booster", "etc/booster.yaml"},
+	{"initramfs-tools", "usr/share/initramfs-tools/hook-functions"}, {"dracut", "usr/lib/dracut"}, {"mkinitcpio", "usr/lib/initcpio"}, {"booster", "etc/booster.yaml"},
 }
 
 func (s *System) initramfs(root string) {

@@ -43,7 +43,7 @@ func newInstalled(t *testing.T) *installed {
 	t.Helper()
 	testbed.Need(t, "cryptsetup")
 	s := &installed{t: t, root: t.TempDir()}
-	s.file("etc/initramfs-tools/modules", "")
+	s.file("usr/share/initramfs-tools/hook-functions", "")
 	s.file("boot/grub/grub.cfg", "menuentry Debian { linux /vmlinuz quiet; initrd /initrd.img }\nmenuentry Launch { slaunch; linux /vmlinuz; initrd /initrd.img }\n")
 	s.file("boot/vmlinuz", "kernel")
 	s.file("boot/initrd.img", s.image(nil))
@@ -298,7 +298,7 @@ func TestRowOfTheInitramfs(t *testing.T) {
 	s.want(doctor.RowInitramfs, doctor.Good, "shows the proof")
 
 	s = newInstalled(t)
-	s.must(os.RemoveAll(filepath.Join(s.root, "etc/initramfs-tools")))
+	s.must(os.RemoveAll(filepath.Join(s.root, "usr/share/initramfs-tools")))
 	s.want(doctor.RowInitramfs, doctor.Bad, "not known")
 	s.file("usr/lib/initcpio/install/base", "")
 	s.want(doctor.RowInitramfs, doctor.Bad, "mkinitcpio")

@@ -106,7 +106,7 @@ func TestDoctorBeforeAnything(t *testing.T) {
 			l := newLaptop(t, v)
 			root := filepath.Join(l.dir, "root")
 			write(t, root, map[string]string{
-				"etc/initramfs-tools/modules": "", "boot/vmlinuz": "kernel", "boot/initrd.img": "",
+				"usr/share/initramfs-tools/hook-functions": "", "boot/vmlinuz": "kernel", "boot/initrd.img": "",
 				"boot/grub/grub.cfg":  "menuentry Plain { linux /vmlinuz quiet; initrd /initrd.img }\n",
 				"proc/self/mountinfo": "29 1 8:1 / / rw - ext4 /dev/sda1 rw\n", "sys/class/block/sda1/size": "0\n",
 			})

@@ -268,10 +268,8 @@ func Remove(root string) error {
 // Supported reports whether this system's initramfs is made by a program into which
 // Install can put something.
 func Supported(root string) bool {
-	return slices.ContainsFunc(parts, func(p part) bool {
-		_, err := os.Stat(filepath.Join(root, p.needs))
-		return err == nil && p.initramfs
-	})
+	_, err := present(root)
+	return err == nil
 }
 
 // Installed reports whether the boot's part is there.
