@@ -34,16 +34,24 @@ func (l *laptop) nothingBeyond() {
 // gives up a device after 90 seconds, and longer is longer than both.
 const impatience, longer = "rd.retry=5", 100 * time.Second
 
+// Firmware's tables can give systemd settings and files, before anything else runs
+// (systemd.system-credentials(7)), which the last word forbids.
+const (
+	credential = "io.systemd.credential:tmpfiles.extra=w /dev/kmsg - - - - by.the.maid"
+	forbidden  = " systemd.import_credentials=no"
+)
+
 // systemd starts what it can as early as it can, gives up what does not come, and
 // offers a shell then. None of this leads past the proof.
 func TestWithDracut(t *testing.T) {
 	l := newLaptop(t, kind{variant: debian.Variant{Initramfs: debian.Dracut}, tpm: tpm.V20, platform: drtm.SKINIT})
 	l.on()
 	l.login()
-	l.run("sed -i 's/ quiet$/ quiet " + impatience + "/' /boot/grub/grub.cfg && grep -q rd.retry /boot/grub/grub.cfg")
+	l.run("sed -i 's/ quiet$/ quiet " + impatience + forbidden + "/' /boot/grub/grub.cfg && grep -q rd.retry /boot/grub/grub.cfg")
 	l.install()
 	l.off()
 
+	l.c.Extra = []string{"-smbios", "type=11,value=" + credential}
 	l.on()
 	l.expect(sentence)
 	l.expect("this is not mine")
@@ -58,6 +66,9 @@ func TestWithDracut(t *testing.T) {
 	l.login()
 	if out := l.run("aem log"); !strings.Contains(out, "Launch: verified") {
 		t.Errorf("aem log says %s", out)
+	}
+	if out := l.run("dmesg"); strings.Contains(out, "by.the.maid") {
+		t.Error("systemd did what firmware's tables say")
 	}
 	if out := l.run("ls -A /run/systemd/ask-password"); out != "" {
 		t.Errorf("a question is left: %s", out)
