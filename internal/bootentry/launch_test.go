@@ -31,3 +31,12 @@ func TestModulesThatAreOfferedInTurn(t *testing.T) {
 	e = entry(t, "slaunch; linux /k; if slaunch_module /m1; then slaunch_module /m2; else slaunch_module /sinit.bin; fi")
 	refused(t, e.Err, "whether a launch module fits this machine")
 }
+
+// A function may say what happens in a GRUB without the command, which comes first.
+func TestFunctionForAGRUBWithoutSlaunch(t *testing.T) {
+	e := configured(t, "function slaunch { echo none; return 1; }\nmenuentry only { if slaunch; then linux /k; else linux /k2; fi }\n")
+	if e.Err != nil {
+		t.Fatal(e.Err)
+	}
+	same(t, "kernel", []any{"/k", true}, []any{e.Kernel.Path, e.Slaunch})
+}
