@@ -270,10 +270,25 @@ func (m *Machine) RemoveMedium(h Home, name string) error {
 	return h.saveSetup(s)
 }
 
-// giveBack removes a medium's counter from the TPM and its records where they are.
+// giveBack removes a medium's counter from the TPM and its records where they are. A TPM
+// that was cleared since, or exchanged, has nothing that could be given back: what lies
+// at the same index of another one is somebody else's.
 func (m *Machine) giveBack(h Home, s *Setup, medium *Medium) error {
+	if err := m.removeCounter(h, s, medium); err != nil && !isOtherTPM(err) {
+		return fmt.Errorf("remove the counter of %q from the TPM: %w", medium.Name, err)
+	}
+	if err := os.RemoveAll(medium.folder()); err != nil {
+		return fmt.Errorf("remove the records of %q: %w", medium.Name, err)
+	}
+	return h.forget(medium.credentialFile())
+}
+
+func (m *Machine) removeCounter(h Home, s *Setup, medium *Medium) error {
 	b, err := m.backend(s, medium.Anchor)
 	if err != nil {
+		return err
+	}
+	if err := b.Check(); err != nil {
 		return err
 	}
 	credential, err := m.credential(h, medium, b)
@@ -281,13 +296,13 @@ func (m *Machine) giveBack(h Home, s *Setup, medium *Medium) error {
 		return err
 	}
 	defer clear(credential)
-	if err := b.Remove(credential); err != nil {
-		return fmt.Errorf("remove the counter of %q from the TPM: %w", medium.Name, err)
-	}
-	if err := os.RemoveAll(medium.folder()); err != nil {
-		return fmt.Errorf("remove the records of %q: %w", medium.Name, err)
-	}
-	return h.forget(medium.credentialFile())
+	return b.Remove(credential)
+}
+
+// isOtherTPM reports whether this is not the TPM that the machine was set up with, or not
+// any more.
+func isOtherTPM(err error) bool {
+	return errors.Is(err, seal.ErrOtherTPM) || errors.Is(err, seal.ErrOtherFamily)
 }
 
 // MediumStatus is a medium as a list shows it.
@@ -305,9 +320,12 @@ func (m *Machine) MediaStatus(h Home) ([]MediumStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	approved, err := m.Approved(h)
-	if err != nil && !errors.Is(err, ErrNothingApproved) {
-		return nil, err
+	approved, unknown := m.Approved(h)
+	if errors.Is(unknown, ErrNothingApproved) {
+		unknown = nil
+	}
+	if unknown != nil && !isOtherTPM(unknown) {
+		return nil, unknown
 	}
 	var list []MediumStatus
 	for _, medium := range s.Media {
@@ -319,6 +337,9 @@ func (m *Machine) MediaStatus(h Home) ([]MediumStatus, error) {
 			st.Present = serr == nil
 		case err != nil:
 			st.Problem = err.Error()
+		case unknown != nil:
+			// Cleared or exchanged: there is nothing to compare with, and still something to list.
+			st.Present, st.Problem = true, unknown.Error()
 		default:
 			st.Present = true
 			m.look(s, medium, records, approved, &st)

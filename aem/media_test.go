@@ -216,3 +216,31 @@ func TestUninstallGivesTheTPMBack(t *testing.T) {
 		}
 	})
 }
+
+// Who has the board exchanged, or the TPM cleared, sets the machine up anew. What another
+// machine keeps in that TPM is left alone.
+func TestAMachineWithAnotherTPMIsSetUpAnew(t *testing.T) {
+	eachFamily(t, func(t *testing.T, l *laptop) {
+		l.boot()
+		l.setUp("")
+		l.clearTPM()
+		l.boot()
+		list, err := l.MediaStatus(l.home)
+		if err != nil || len(list) != 1 || list[0].Problem == "" {
+			t.Errorf("the media are listed as %+v, %v", list, err)
+		}
+		l.must(l.Uninstall(l.home))
+		l.boot()
+		l.setUp("")
+		l.boot()
+		l.wantProof()
+
+		chip, _ := testbed.NewForeignTPM(t, l.Version)
+		other := laptopWith(t, chip, l.Version, l.Platform)
+		other.boot()
+		other.setUp("")
+		l.must(other.Uninstall(l.home)) // the disk of one machine in the other
+		other.boot()
+		other.wantProof()
+	})
+}

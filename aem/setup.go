@@ -26,7 +26,7 @@ const FirstMedium = "internal"
 // set up already is left alone.
 func (m *Machine) Init(h Home, folder string, owner []byte, disks ...string) (*Setup, error) {
 	if _, err := h.Setup(); err == nil {
-		return nil, fmt.Errorf("this machine is set up already, in %s", h.dir)
+		return nil, fmt.Errorf("this machine is set up already, in %s; aem-setup uninstall undoes that", h.dir)
 	} else if !errors.Is(err, ErrNotSetUp) {
 		return nil, err
 	}
