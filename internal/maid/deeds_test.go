@@ -25,7 +25,7 @@ type deed struct {
 	look func(m *machine) (outcome, judge)
 	// seals says that the owner sealed again while it was looked at.
 	seals bool
-	// gone says that nobody can undo it.
+	// gone says that nobody can undo it: the owner sets the machine up anew.
 	gone bool
 	// by is who refuses where it is not the TPM itself; by12 the same for TPM 1.2 alone.
 	by, by12 judge

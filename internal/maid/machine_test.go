@@ -72,16 +72,33 @@ func newMachine(t testing.TB, k kind, disks []string, secret string) *machine {
 	}
 	m.must(os.MkdirAll(m.medium, 0o700))
 	m.boot()
+	m.setUp(secret)
+	m.off()
+	return m
+}
+
+// setUp does what the owner does on the first day.
+func (m *machine) setUp(secret string) {
+	m.t.Helper()
 	c := m.open(false)
+	defer c.close()
 	_, err := c.Init(m.home(), m.medium, nil, uuids...)
 	m.must(err)
 	m.must(c.SetText(m.home(), []byte(secret)))
 	c.seal()
 	m.tries, err = c.Chip.Guesses()
 	m.must(err)
+}
+
+// setUpAnew does what the owner does where nothing brings the old set-up back.
+func (m *machine) setUpAnew() {
+	m.t.Helper()
+	m.boot()
+	c := m.open(false)
+	m.must(c.Uninstall(m.home()))
 	c.close()
-	m.off()
-	return m
+	m.boot()
+	m.setUp(sentence)
 }
 
 // tpmFolder is a folder whose path is short enough for a socket in it.

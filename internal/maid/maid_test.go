@@ -100,10 +100,10 @@ func (d deed) play(m *machine, cell *cell) {
 		t.Errorf("the boot wrote to the set-up:\n%s", diff)
 	}
 	if d.gone {
-		return
+		m.setUpAnew()
+	} else {
+		undo()
 	}
-
-	undo()
 	m.boot()
 	if o := m.prove(); o.Secret != sentence {
 		t.Errorf("after it was undone, the machine does not prove itself: %s (%s)", o.Cause, o.said)

@@ -124,8 +124,8 @@ func (r *results) legend() string {
 	}
 	return `TPM: refused, and with the program's own checks left out the TPM refuses too.
 program: the measured program alone refuses. no record: there was none to open.
-After each line her deed was undone, where that is possible at all, and the
-machine proved itself to its owner as before. No line cost a try at a PIN.
+After each line her deed was undone, and the machine proved itself to its owner
+as before. A cleared TPM was set up anew. No line cost a try at a PIN.
 `
 }
 
