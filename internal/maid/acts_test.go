@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 
 	gotpm "github.com/google/go-tpm/tpm2"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm2"
 )
 
 // putRecords puts other records in the place of those on the stick.
@@ -113,12 +115,66 @@ func (k kind) otherFamily() kind {
 	return kind{tpm.V20, k.platform}
 }
 
-// clearTPM clears the TPM as the firmware's setup does.
-func (m *machine) clearTPM() {
+// inTheFirmware does something to the TPM of a machine that has booted nothing.
+func (m *machine) inTheFirmware(do func(c *swtpm.TPM)) {
 	m.t.Helper()
 	m.on()
 	defer m.off()
-	m.connected(func(c *swtpm.TPM) {
+	m.connected(do)
+}
+
+// refuses demands that a TPM 1.2 does not do what it is told without a password.
+func (m *machine) refuses(c *swtpm.TPM, cmd []byte) {
+	m.t.Helper()
+	rsp, err := c.Send(cmd)
+	m.must(err)
+	if binary.BigEndian.Uint32(rsp[6:]) == 0 {
+		m.t.Errorf("the TPM takes %x from anybody", cmd)
+	}
+}
+
+// moveCounter counts the owner's counter up, which the empty password of a TPM 2.0's owner
+// allows. That of a TPM 1.2 has a password.
+func (m *machine) moveCounter() {
+	m.t.Helper()
+	m.inTheFirmware(func(c *swtpm.TPM) {
+		if m.family == tpm.V20 {
+			m.must(tpm2.New(c).Increment(0x0180ae00, nil))
+			return
+		}
+		m.refuses(c, slices.Concat( // TPM_NV_WriteValue, at the place of the number
+			[]byte{0, 0xc1, 0, 0, 0, 30, 0, 0, 0, 0xcd, 0, 0, 0xae, 0, 0, 0, 0, 16, 0, 0, 0, 8},
+			[]byte{0, 0, 0, 0, 0, 0, 0, 9}))
+	})
+}
+
+// evictKey takes the storage key out of the TPM, which the empty password allows, too.
+func (m *machine) evictKey() {
+	m.t.Helper()
+	m.inTheFirmware(func(c *swtpm.TPM) {
+		if m.family == tpm.V12 {
+			m.refuses(c, []byte{0, 0xc1, 0, 0, 0, 14, 0, 0, 0, 0x22, 0x40, 0, 0, 0}) // TPM_EvictKey
+			return
+		}
+		key, err := tpm2.New(c).FindStorageKey()
+		m.must(err)
+		m.must(tpm2.New(c).RemoveKey(key, nil))
+	})
+}
+
+// sealAnew is what the owner does about a counter that somebody moved.
+func (m *machine) sealAnew() {
+	m.t.Helper()
+	m.boot()
+	c := m.open(false)
+	defer c.close()
+	c.seal()
+}
+
+// clearTPM clears the TPM as the firmware's setup does.
+func (m *machine) clearTPM() {
+	m.t.Helper()
+	m.inTheFirmware(func(c *swtpm.TPM) {
 		if m.family == tpm.V20 {
 			_, err := gotpm.Clear{AuthHandle: gotpm.TPMRHPlatform}.Execute(c)
 			m.must(err)

@@ -16,7 +16,7 @@ type deed struct {
 	do   func(m *machine)
 	want outcome
 	// want12 is what must come of it on a TPM 1.2, where that is something else.
-	want12 outcome
+	want12 *outcome
 	says   string // what the refusal must say besides
 
 	// before is what the owner does before she comes.
@@ -25,16 +25,16 @@ type deed struct {
 	look func(m *machine) (outcome, judge)
 	// seals says that the owner sealed again while it was looked at.
 	seals bool
-	// gone says that nobody can undo it: the owner sets the machine up anew.
-	gone bool
+	// regain is what the owner does where nobody can undo it.
+	regain func(m *machine)
 	// by is who refuses where it is not the TPM itself; by12 the same for TPM 1.2 alone.
 	by, by12 judge
 }
 
 // wants is what must come of it.
 func (d deed) wants(v tpm.Version) outcome {
-	if v == tpm.V12 && d.want12.Cause != "" {
-		return d.want12
+	if v == tpm.V12 && d.want12 != nil {
+		return *d.want12
 	}
 	return d.want
 }
@@ -42,7 +42,7 @@ func (d deed) wants(v tpm.Version) outcome {
 // judges is who must refuse.
 func (d deed) judges(v tpm.Version) judge {
 	switch {
-	case d.want.Cause == "":
+	case d.wants(v).Cause == "":
 		return ""
 	case v == tpm.V12 && d.by12 != "":
 		return d.by12
@@ -97,7 +97,7 @@ func deeds(w *world) []deed {
 		{name: "record: any bit flipped", look: (*machine).flipRecord, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
 		{name: "its checksum mended, too", look: (*machine).flipUnderChecksum, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
 
-		{name: "record: other key or TPM", do: (*machine).pointElsewhere, want: refused(aem.CauseCleared, aem.ExitOtherTPM), want12: otherTPM, by12: byProgram},
+		{name: "record: other key or TPM", do: (*machine).pointElsewhere, want: refused(aem.CauseCleared, aem.ExitOtherTPM), want12: &otherTPM, by12: byProgram},
 
 		{name: "kept for sealing: bits", look: (*machine).flipKept, seals: true, want: refused(aem.CauseDamaged, aem.ExitDamaged), by: byProgram},
 		{name: "the set-up: bits", look: (*machine).flipSetup, seals: true, want: proof},
@@ -107,6 +107,9 @@ func deeds(w *world) []deed {
 		{name: "stick copied, then sealed", before: (*machine).ownerSealsAgain, do: func(m *machine) { m.medium = filepath.Dir(m.old) },
 			want: stale, says: "it is generation 2, and the TPM's counter stands at 3", by12: byProgram},
 		{name: "old record beside the new", before: (*machine).ownerSealsAgain, do: func(m *machine) { m.must(os.CopyFS(m.records(), os.DirFS(m.old))) }, want: proof},
+
+		{name: "counter moved on", do: (*machine).moveCounter, want: stale, want12: &proof, regain: (*machine).sealAnew},
+		{name: "storage key taken out", do: (*machine).evictKey, want: refused(aem.CauseCleared, aem.ExitOtherTPM), want12: &proof, regain: (*machine).setUpAnew},
 
 		{name: "boot without launch", do: func(m *machine) { m.launch = func(*machine) {} }, want: notLaunched},
 		{name: "PCR 17 made at locality 2", do: func(m *machine) { m.launch = (*machine).forgeLaunch }, want: notLaunched, says: "without a launch"},
@@ -126,7 +129,7 @@ func deeds(w *world) []deed {
 			m.forge = func(log []byte) []byte { return bytes.ReplaceAll(log, []byte("Measured"), []byte("Harmless")) }
 		}, want: proof},
 
-		{name: "TPM cleared", do: (*machine).clearTPM, want: refused(aem.CauseCleared, aem.ExitOtherTPM), gone: true},
+		{name: "TPM cleared", do: (*machine).clearTPM, want: refused(aem.CauseCleared, aem.ExitOtherTPM), regain: (*machine).setUpAnew},
 		{name: "TPM exchanged for hers", do: func(m *machine) { m.exchangeTPM(w.hers[m.kind]) }, want: otherTPM},
 		{name: "TPM of the other family", do: func(m *machine) { m.exchangeTPM(w.hers[m.otherFamily()]) },
 			want: refused(aem.CauseOtherFamily, aem.ExitOtherTPM), by: byNobody},

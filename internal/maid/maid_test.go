@@ -99,8 +99,8 @@ func (d deed) play(m *machine, cell *cell) {
 	if diff := cmp.Diff(home, m.contents(m.homeDir())); diff != "" {
 		t.Errorf("the boot wrote to the set-up:\n%s", diff)
 	}
-	if d.gone {
-		m.setUpAnew()
+	if d.regain != nil && cell.Cause != "" {
+		d.regain(m)
 	} else {
 		undo()
 	}

@@ -72,7 +72,7 @@ func (r *results) named(name string) string {
 	var list []string
 	for _, k := range kinds {
 		c := r.cells[name][k]
-		if !c.ran {
+		if c.Cause == "" {
 			continue
 		}
 		text := string(c.Cause)
@@ -125,7 +125,8 @@ func (r *results) legend() string {
 	return `TPM: refused, and with the program's own checks left out the TPM refuses too.
 program: the measured program alone refuses. no record: there was none to open.
 After each line her deed was undone, and the machine proved itself to its owner
-as before. A cleared TPM was set up anew. No line cost a try at a PIN.
+as before; what can't be undone the owner mended by sealing again, or by setting
+up anew. No line cost a try at a PIN.
 `
 }
 
