@@ -59,8 +59,27 @@ func (l *laptop) boot() {
 // setup runs aem-setup with something on its standard input.
 func (l *laptop) setup(input string, args ...string) (exit aem.Exit, out string) {
 	l.t.Helper()
-	args = append(args, "--tpm", "swtpm:"+l.socket, "--log", filepath.Join(l.dir, "log"), "--home", filepath.Join(l.dir, "home"))
-	return capture(l.t, input, args)
+	return capture(l.t, input, append(args, l.where()...))
+}
+
+// where are the arguments that name the laptop.
+func (l *laptop) where() []string {
+	return []string{"--tpm", "swtpm:" + l.socket, "--log", filepath.Join(l.dir, "log"), "--home", filepath.Join(l.dir, "home")}
+}
+
+// grub writes a folder that GRUB reads, and has the laptop boot by it.
+func (l *laptop) grub(dir string, kernel, initrd []byte) {
+	l.t.Helper()
+	for name, b := range map[string][]byte{
+		"vmlinuz": kernel, "initrd.img": initrd, "loader.bin": l.launch.Loader,
+		"grub/grub.cfg": []byte("menuentry 'Debian' {\n slaunch skinit\n slaunch_module /loader.bin\n linux /vmlinuz quiet\n initrd /initrd.img\n}\n"),
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	l.launch.Kernel, l.launch.Initrd, l.launch.CommandLine = kernel, initrd, "BOOT_IMAGE=/vmlinuz quiet"
 }
 
 // capture runs a command line and returns what it printed, on both outputs.
@@ -194,19 +213,7 @@ func TestDailyLife(t *testing.T) {
 		t.Run(v.String(), func(t *testing.T) {
 			l := newLaptop(t, v)
 			boot := filepath.Join(l.dir, "boot")
-			grub := func(kernel, initrd []byte) {
-				t.Helper()
-				for name, b := range map[string][]byte{
-					"vmlinuz": kernel, "initrd.img": initrd, "loader.bin": l.launch.Loader,
-					"grub/grub.cfg": []byte("menuentry 'Debian' {\n slaunch skinit\n slaunch_module /loader.bin\n linux /vmlinuz quiet\n initrd /initrd.img\n}\n"),
-				} {
-					path := filepath.Join(boot, name)
-					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				l.launch.Kernel, l.launch.Initrd, l.launch.CommandLine = kernel, initrd, "BOOT_IMAGE=/vmlinuz quiet"
-			}
+			grub := func(kernel, initrd []byte) { l.grub(boot, kernel, initrd) }
 			grub(testbed.BzImage("one"), []byte("one"))
 			l.boot()
 			l.want(aem.ExitOK, "Ready.", "", "init", "--no-disks", "--medium", l.dir)

@@ -17,7 +17,8 @@ for v in 1 2; do
 done`
 
 // An update by apt is approved by its hook, and the next boot proves itself without a
-// question. An update behind apt's back is refused, named, and approved by its owner.
+// question; so is one by dpkg alone. An initramfs that somebody made by hand is refused,
+// named, and approved by its owner.
 func TestUpdatesByThePackageManager(t *testing.T) {
 	l := installed(t, plain)
 	l.on()
@@ -34,6 +35,11 @@ func TestUpdatesByThePackageManager(t *testing.T) {
 	l.proof()
 
 	l.run("dpkg -i /root/note_1.deb")
+	l.off()
+	l.on()
+	l.proof()
+
+	l.run(noteInitramfs)
 	l.off()
 	l.on()
 	l.refusal("initramfs")
