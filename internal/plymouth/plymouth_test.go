@@ -108,7 +108,7 @@ func TestWhereNoneRuns(t *testing.T) {
 	}
 }
 
-// One that is silent is not waited for longer than the caller wants.
+// Silence is no yes.
 func TestSilence(t *testing.T) {
 	address, _ := fake(t, pinged, exchange{"D\x00never sent", ""})
 	c, err := plymouth.Dial(t.Context(), address)
