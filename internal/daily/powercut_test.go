@@ -44,7 +44,7 @@ func (l *laptop) strace() string {
 // steps are the system calls that change what is on a disk for good.
 const steps = "fsync,fdatasync,rename,renameat,renameat2,unlinkat"
 
-// The power fails before each step of approve, one after the other. Whatever was reached, the
+// The power fails in approve, at one step after another. Whatever was reached, the
 // next boot proves itself or is refused for what the owner changed, never for a medium that is
 // damaged or superseded; and approve, run again, leads back to a proof.
 func TestPowerCutsInApprove(t *testing.T) {
