@@ -8,8 +8,9 @@ PROGRAMS    = $(notdir $(wildcard cmd/*))
 SOURCES     = $(shell find . -name '*.go' -not -path './build/*')
 
 # Static and reproducible: the same sources and the same Go give the same bytes,
-# wherever the tree lies and whether or not it is a git clone.
-GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+# wherever the tree lies and whether or not it is a git clone. Without inlining aem is
+# 0.4 MB smaller, and what it waits for is the TPM.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags=all=-l -ldflags='-s -w -buildid='
 
 # An ordinary user's PATH lacks the folders in which Debian keeps mke2fs and others.
 export PATH := $(PATH):/usr/sbin:/sbin

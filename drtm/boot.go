@@ -1,11 +1,7 @@
 package drtm
 
 import (
-	"bytes"
-	"debug/elf"
 	"fmt"
-	"io"
-	"math"
 
 	"github.com/antievilmaid/aem/drtm/txt"
 	"github.com/antievilmaid/aem/tpm"
@@ -255,37 +251,6 @@ func protectedMode(kernel []byte) []byte {
 		return kernel[at:]
 	}
 	return nil
-}
-
-// maxLoaded bounds a loaded image: Xen takes some megabytes.
-const maxLoaded = 256 << 20
-
-// loadedELF is an ELF file as a loader lays it out in memory, from the lowest
-// physical address of a segment to the highest; nil for other files.
-func loadedELF(b []byte) []byte {
-	f, err := elf.NewFile(bytes.NewReader(b))
-	if err != nil {
-		return nil
-	}
-	low, high := uint64(math.MaxUint64), uint64(0)
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_LOAD && p.Memsz > 0 {
-			low, high = min(low, p.Paddr), max(high, p.Paddr+p.Memsz)
-		}
-	}
-	if high <= low || high-low > maxLoaded {
-		return nil
-	}
-	image := make([]byte, high-low)
-	for _, p := range f.Progs {
-		if p.Type != elf.PT_LOAD || p.Memsz == 0 || p.Filesz > p.Memsz || p.Paddr < low || p.Paddr+p.Filesz > high {
-			continue
-		}
-		if _, err := io.ReadFull(p.Open(), image[p.Paddr-low:p.Paddr-low+p.Filesz]); err != nil {
-			return nil
-		}
-	}
-	return image
 }
 
 // measuredPart is what the MLE header says is measured, of the protected-mode part
