@@ -171,6 +171,9 @@ func (m *Machine) Drop(h Home, label string) ([]Sealed, error) {
 	return m.Reseal(h, left)
 }
 
+// shapeForm is where, among the forms, it stands which lines and sizes the launch had.
+const shapeForm = "lines and sizes"
+
 // forecast computes a launch with what is known of the forms in which this machine
 // hashes its files.
 func (h Home) forecast(good *LaunchLog, after *drtm.Boot) (*drtm.Forecast, error) {
@@ -188,6 +191,12 @@ func (h Home) forecast(good *LaunchLog, after *drtm.Boot) (*drtm.Forecast, error
 		return nil, err
 	}
 	drtm.Learn(things, forms)
+	for i := range things {
+		// That the disk is as it is now does not say that it was so at the good launch.
+		if things[i].Role == drtm.RoleBootInfo {
+			things[i].Unchanged = forms[shapeForm] == after.Shape()
+		}
+	}
 	f, err := drtm.Next(good.Log, things)
 	if errors.Is(err, drtm.ErrUnexplained) {
 		return nil, fmt.Errorf("%w: %w", err, ErrNotPossible)
@@ -213,7 +222,9 @@ func (h Home) LearnForms(boot *Boot, folder string) error {
 		if err != nil {
 			continue
 		}
-		b, err := json.Marshal(f.Forms())
+		forms := f.Forms()
+		forms[shapeForm] = files.Shape()
+		b, err := json.Marshal(forms)
 		if err != nil {
 			return err
 		}

@@ -186,6 +186,16 @@ func lines(before, after string) []Form {
 	}
 }
 
+// Shape is what the information that Xen is started with depends on: all lines, and the
+// sizes of the modules, by which they get their addresses. It is a digest in hexadecimal.
+func (b *Boot) Shape() string {
+	text := fmt.Sprintf("%s %q", b.Kind, b.Line)
+	for _, m := range b.Modules {
+		text += fmt.Sprintf(" %q %d", m.Line, len(m.Content))
+	}
+	return tpm.SHA256.Sum([]byte(text)).String()
+}
+
 // multiboot is the information that Xen is started with. A machine's holds its
 // memory map, so only a simulated one can be computed; it stays as it is as long as
 // no line and no module's size changes.

@@ -81,6 +81,15 @@ func (d *DebianRoot) record(name, version string, files map[string][]byte) {
 	d.Write("var/lib/dpkg/info/"+name+".md5sums", sums.String())
 }
 
+// InstallPackage writes a package's files, and what dpkg records of it.
+func (d *DebianRoot) InstallPackage(name, version string, files map[string][]byte) {
+	d.t.Helper()
+	for path, content := range files {
+		d.Write(path, string(content))
+	}
+	d.record(name, version, files)
+}
+
 // log adds a line to dpkg's log.
 func (d *DebianRoot) log(at time.Time, format string, args ...any) {
 	d.t.Helper()
