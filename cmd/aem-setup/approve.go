@@ -217,7 +217,8 @@ func uninstallCommand(s *setup) *cobra.Command {
 		Short: "Leave the machine as it was",
 		Long: `uninstall removes the records from the media that are at hand, gives every counter back
 to the TPM, and removes the set-up. No copy of any medium opens afterwards. The TPM's
-storage key stays, because others may use it; so does the owner of a TPM 1.2.`,
+storage key stays, because others may use it; so does the owner of a TPM 1.2. A TPM that
+was cleared or exchanged since is left alone.`,
 		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			m, home, closer, err := s.open()
