@@ -22,14 +22,15 @@ var ErrDisk = errors.New("a disk's header can't be measured")
 // ReadDisks measures the LUKS headers with these UUIDs, in ascending order: key slots,
 // key material, segments, digests, and not what a system changes by itself. A disk that
 // is not there yet is waited for. Two with the same UUID are refused: nobody could say
-// which of them will be opened.
-func ReadDisks(uuids []string, wait time.Duration) (func([]tpm.Alg) ([]seal.Measurement, error), error) {
+// which of them will be opened. root is the folder in which dev and sys lie, "/" on a
+// machine.
+func ReadDisks(root string, uuids []string, wait time.Duration) (func([]tpm.Alg) ([]seal.Measurement, error), error) {
 	if len(uuids) == 0 {
 		return nil, nil
 	}
 	var found []luks.Volume
 	for deadline := time.Now().Add(wait); ; time.Sleep(50 * time.Millisecond) {
-		volumes, err := luks.Find("/")
+		volumes, err := luks.Find(root)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrDisk, err)
 		}
@@ -40,27 +41,13 @@ func ReadDisks(uuids []string, wait time.Duration) (func([]tpm.Alg) ([]seal.Meas
 			return nil, err
 		}
 	}
-	return measuring(found), nil
-}
-
-// DisksOf is [ReadDisks] for volumes that were found already.
-func DisksOf(volumes []luks.Volume, uuids []string) (func([]tpm.Alg) ([]seal.Measurement, error), error) {
-	found, err := pick(volumes, uuids)
-	if err != nil {
-		return nil, err
-	}
-	return measuring(found), nil
-}
-
-// measuring measures the headers of volumes, in their order.
-func measuring(volumes []luks.Volume) func([]tpm.Alg) ([]seal.Measurement, error) {
 	return func(algs []tpm.Alg) ([]seal.Measurement, error) {
 		var list []seal.Measurement
-		for _, v := range volumes {
+		for _, v := range found {
 			list = append(list, seal.Measurement{Name: diskPrefix + v.Header.UUID, PCR: tpm.PCRHost, Digests: v.Header.Measure(algs)})
 		}
 		return list, nil
-	}
+	}, nil
 }
 
 // pick finds the volumes of the UUIDs, each exactly once.

@@ -44,7 +44,7 @@ func TestADisksHeaderIsMeasuredBeforeTheProof(t *testing.T) {
 }
 
 func TestADiskThatIsMissingIsRefused(t *testing.T) {
-	if _, err := aem.ReadDisks([]string{"00000000-aaaa-bbbb-cccc-dddddddddddd"}, 0); !errors.Is(err, aem.ErrDisk) {
+	if _, err := aem.ReadDisks("/", []string{"00000000-aaaa-bbbb-cccc-dddddddddddd"}, 0); !errors.Is(err, aem.ErrDisk) {
 		t.Errorf("%v", err)
 	}
 	if r := aem.Refuse(aem.ErrDisk); r.Cause != aem.CauseNoDisk || r.Sentence() == "" || r.Advice() == "" {

@@ -39,7 +39,7 @@ func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
 		return nil, nil, err
 	}
 	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now, Booted: booted}
-	if m.Disks, err = ReadDisks(w.Disks, w.Wait); err != nil {
+	if m.Disks, err = ReadDisks("/", w.Disks, w.Wait); err != nil {
 		// The machine is opened all the same: what is refused for a disk is capped, too.
 		missing := err
 		m.Disks = func([]tpm.Alg) ([]seal.Measurement, error) { return nil, missing }

@@ -97,7 +97,7 @@ var causes = map[Cause]causeInfo{
 		"The medium with the sealed record can't be read.",
 		"Plug it in and restart. Without it nothing proves this machine: do not type your passphrase."},
 	CauseNoDisk: {ExitMeasurements,
-		"An encrypted disk that belongs to this machine is not there, or its header can't be read.",
+		"An encrypted disk that belongs to this machine is not there, or is there twice, or its header can't be read.",
 		"Do not type your passphrase: a disk that asks for it may not be yours. Look whether a disk was taken out or exchanged."},
 	CauseRejected: {ExitError,
 		"You said that the secret shown is not yours.",
