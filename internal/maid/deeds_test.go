@@ -2,6 +2,7 @@ package maid_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -90,6 +91,8 @@ func deeds(w *world) []deed {
 		{name: "LUKS1: cipher_null", do: disk(1, w.luks1.null), want: changed(luks1)},
 		{name: "LUKS1: a volume of hers", do: disk(1, w.luks1.another), want: changed(luks1)},
 		{name: "a disk taken out", do: func(m *machine) { m.disks = m.disks[:1] }, want: refused(aem.CauseNoDisk, aem.ExitMeasurements), says: uuids[1]},
+		{name: "copy of a disk beside it", do: func(m *machine) { m.disks = append(m.disks, w.luks2.another) },
+			want: refused(aem.CauseNoDisk, aem.ExitMeasurements), says: fmt.Sprintf("several LUKS volumes have the UUID %q", uuids[0]), by: byProgram},
 
 		{name: "record of her machine", do: func(m *machine) { m.putRecords(w.hers[m.kind].records()) }, want: otherTPM},
 		{name: "record removed", do: func(m *machine) { m.must(os.RemoveAll(m.records())) }, want: refused(aem.CauseRecordGone, aem.ExitDamaged), by: byNobody},

@@ -4,15 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
-	"github.com/antievilmaid/aem/internal/luks"
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/seal"
@@ -263,20 +264,24 @@ func (c *client) seal() {
 	c.m.must(err)
 }
 
-// findDisks reads the headers of the machine's disks, as [aem.ReadDisks] does.
+// findDisks looks at the machine's disks as the boot does: each file stands for a block
+// device of a machine whose dev and sys lie in a folder.
 func (c *client) findDisks(wanted []string) error {
-	var volumes []luks.Volume
-	for _, path := range c.m.disks {
-		f, err := os.Open(path)
-		c.m.must(err)
-		info, err := f.Stat()
-		c.m.must(err)
-		header, err := luks.Open(f, info.Size())
-		f.Close()
-		volumes = append(volumes, luks.Volume{Device: path, Header: header, Err: err})
+	m := c.m
+	m.t.Helper()
+	root := m.t.TempDir()
+	m.must(os.Mkdir(filepath.Join(root, "dev"), 0o700))
+	for i, path := range m.disks {
+		info, err := os.Stat(path)
+		m.must(err)
+		name := fmt.Sprintf("vd%c", 'a'+i)
+		sys := filepath.Join(root, "sys/class/block", name)
+		m.must(os.MkdirAll(sys, 0o700))
+		m.write(filepath.Join(sys, "size"), []byte(strconv.FormatInt(info.Size()/512, 10)))
+		m.must(os.Symlink(path, filepath.Join(root, "dev", name)))
 	}
 	var err error
-	c.Disks, err = aem.DisksOf(volumes, wanted)
+	c.Disks, err = aem.ReadDisks(root, wanted, 0)
 	return err
 }
 

@@ -126,7 +126,8 @@ func (d deed) meet(m *machine) (outcome, judge) {
 	if o.Cause == "" {
 		return o, ""
 	}
-	if o.Cause == aem.CauseNoDisk { // the program measured nothing
+	if o.Cause == aem.CauseNoDisk { // the program measured nothing; so measure what is there, once
+		m.disks = m.disks[:min(len(m.disks), len(uuids))]
 		m.must(c.findDisks(uuids[:len(m.disks)]))
 		_, err := c.Boot()
 		m.must(err)
