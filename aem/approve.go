@@ -29,6 +29,7 @@ type Approval struct {
 	// Assumed says that nothing confirms in which form this machine hashes the files.
 	Assumed bool
 
+	from     []seal.State // what was approved when this was computed
 	kept     []seal.State
 	unproved string // why this boot is not one that proved itself; empty where it did
 }
@@ -55,7 +56,7 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 	if err != nil {
 		return nil, err
 	}
-	a := &Approval{kept: keep(approved, boot)}
+	a := &Approval{from: approved, kept: keep(approved, boot)}
 	if a.unproved, err = m.unproved(h, boot, approved); err != nil {
 		return nil, err
 	}
@@ -147,11 +148,31 @@ func (m *Machine) Approve(h Home, a *Approval) ([]Sealed, error) {
 	if a.Known {
 		return nil, nil
 	}
-	return m.Reseal(h, append([]seal.State{a.Next}, a.kept...))
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	approved, err := m.Approved(h)
+	if err != nil {
+		return nil, err
+	}
+	if !sameStates(approved, a.from) {
+		return nil, ErrMeanwhile
+	}
+	return m.reseal(h, append([]seal.State{a.Next}, a.kept...))
 }
 
 // Drop approves a state no more, by its label.
 func (m *Machine) Drop(h Home, label string) ([]Sealed, error) {
+	if _, err := h.Setup(); err != nil {
+		return nil, err
+	}
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	approved, err := m.Approved(h)
 	if err != nil {
 		return nil, err
@@ -168,7 +189,7 @@ func (m *Machine) Drop(h Home, label string) ([]Sealed, error) {
 	case 0:
 		return nil, fmt.Errorf("%q is the only approved state; approve another one first", label)
 	}
-	return m.Reseal(h, left)
+	return m.reseal(h, left)
 }
 
 // shapeForm is where, among the forms, it stands which lines and sizes the launch had.

@@ -28,6 +28,11 @@ func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if !h.has(secretFile) {
 		return nil, ErrNoSecret
 	}
@@ -51,6 +56,19 @@ func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error
 
 // Reseal seals to other states with the PIN that the secret has.
 func (m *Machine) Reseal(h Home, states []seal.State) ([]Sealed, error) {
+	if _, err := h.Setup(); err != nil {
+		return nil, err
+	}
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return m.reseal(h, states)
+}
+
+// reseal is Reseal under the lock.
+func (m *Machine) reseal(h Home, states []seal.State) ([]Sealed, error) {
 	s, err := h.Setup()
 	if err != nil {
 		return nil, err
@@ -74,6 +92,11 @@ func (m *Machine) Sync(h Home) ([]Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	states, err := m.Approved(h)
 	if err != nil {
 		return nil, err
