@@ -90,6 +90,7 @@ func deeds(w *world) []deed {
 		{name: "LUKS1: a key slot of hers", do: disk(1, w.luks1.hersToo), want: changed(luks1)},
 		{name: "LUKS1: cipher_null", do: disk(1, w.luks1.null), want: changed(luks1)},
 		{name: "LUKS1: a volume of hers", do: disk(1, w.luks1.another), want: changed(luks1)},
+		{name: "LUKS1: only written anew", do: disk(1, w.luks1.rewritten), want: proof},
 		{name: "a disk taken out", do: func(m *machine) { m.disks = m.disks[:1] }, want: refused(aem.CauseNoDisk, aem.ExitMeasurements), says: uuids[1]},
 		{name: "copy of a disk beside it", do: func(m *machine) { m.disks = append(m.disks, w.luks2.another) },
 			want: refused(aem.CauseNoDisk, aem.ExitMeasurements), says: fmt.Sprintf("several LUKS volumes have the UUID %q", uuids[0]), by: byProgram},

@@ -129,7 +129,20 @@ func makeDisks(t testing.TB, kind, uuid string) headers {
 		c.cryptsetup("luksRemoveKey", c.path, c.key("guest"))
 	}
 	h.rewritten = c.opens("owner")
+	if bytes.Equal(v.header(), c.header()) {
+		t.Fatalf("%s: cryptsetup wrote nothing that is another", kind)
+	}
 	return h
+}
+
+// header is the start of the disk, in which its header lies.
+func (v volume) header() []byte {
+	v.t.Helper()
+	b, err := os.ReadFile(v.path)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return b[:4<<20]
 }
 
 // encryptingNothing is a disk whose header says that its data are not encrypted. It is
