@@ -249,6 +249,6 @@ was cleared or exchanged since is left alone.`,
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be removed, and do nothing")
+	dryRunFlag(cmd, &dryRun)
 	return cmd
 }

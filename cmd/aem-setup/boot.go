@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -76,22 +77,29 @@ is no entry, and update-grub says why. --dry-run prints the entries. Before aem-
 	}
 	cmd.Flags().BoolVar(&plain, "plain", false, "lines of text in place of the full screen")
 	cmd.Flags().BoolVar(&launch, "launch", false, "entries in GRUB's menu that make a dynamic launch, too")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be installed, and do nothing")
+	dryRunFlag(cmd, &dryRun)
 	return cmd
 }
 
 func bootRemove(s *setup) *cobra.Command {
-	return &cobra.Command{
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   "remove",
 		Short: "Boot without a proof again",
 		Args:  cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if dryRun {
+				there := bootside.Present(s.root)
+				return s.would(map[string][]string{"files": there}, "remove %d files, and make the initramfs anew: %s", len(there), cmp.Or(strings.Join(there, ", "), "none"))
+			}
 			if err := s.removeBootSide(); err != nil {
 				return err
 			}
 			return s.report(map[string]bool{"removed": true}, "Removed. The next boot asks for the passphrase as it did before.")
 		},
 	}
+	dryRunFlag(cmd, &dryRun)
+	return cmd
 }
 
 // tryLaunch says what would be installed, and prints the menu entries.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +17,7 @@ import (
 
 func initCommand(s *setup) *cobra.Command {
 	var medium string
-	var askOwner, noDisks bool
+	var askOwner, noDisks, dryRun bool
 	var disks []string
 	cmd := &cobra.Command{
 		Use:   "init --medium FOLDER",
@@ -51,6 +55,18 @@ TPM; give --owner-password to choose it. A TPM with an owner needs its password.
 				return err
 			}
 			defer closer.Close()
+			if dryRun {
+				if _, err := home.Setup(); !errors.Is(err, aem.ErrNotSetUp) {
+					return cmp.Or(err, errors.New("this machine is set up already"))
+				}
+				about, err := m.Chip.Describe()
+				if err != nil {
+					return err
+				}
+				return s.would(map[string]any{"tpm": about, "medium": medium, "disks": disks},
+					"make a counter in the %s, and a storage key if it has none; keep records in %s; measure the headers of %d disks: %s",
+					about, filepath.Join(medium, aem.RecordsFolder), len(disks), cmp.Or(strings.Join(disks, ", "), "none"))
+			}
 			fmt.Fprintln(os.Stderr, "Preparing the TPM; a slow one takes up to a minute ...")
 			made, err := m.Init(home, medium, owner, disks...)
 			if err != nil {
@@ -63,6 +79,7 @@ TPM; give --owner-password to choose it. A TPM with an owner needs its password.
 	cmd.Flags().StringVar(&medium, "medium", "", "folder where the medium is mounted")
 	cmd.Flags().StringSliceVar(&disks, "disk", nil, "UUID of a LUKS volume whose header is measured at each boot (default: those of the root)")
 	cmd.Flags().BoolVar(&noDisks, "no-disks", false, "measure no disk's header")
+	dryRunFlag(cmd, &dryRun)
 	cmd.Flags().BoolVar(&askOwner, "owner-password", false, "ask for the TPM's owner password")
 	return cmd
 }

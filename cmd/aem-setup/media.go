@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -36,6 +37,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 
 func mediaAdd(s *setup) *cobra.Command {
 	var uuid string
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "add NAME FOLDER",
 		Short: "Make a stick a medium, and seal the secret to it",
@@ -54,6 +56,12 @@ sealed to the others.`,
 					uuid = ""
 				}
 			}
+			if dryRun {
+				if _, err := home.Setup(); err != nil {
+					return err
+				}
+				return s.would(map[string]string{"name": args[0], "folder": args[1], "uuid": uuid}, "make a counter for %s, and seal to it in %s", args[0], args[1])
+			}
 			medium, err := m.AddMedium(home, args[0], args[1], uuid)
 			if err != nil {
 				return err
@@ -62,6 +70,7 @@ sealed to the others.`,
 			return s.report(medium, fmt.Sprintf("%s is a medium now. The initramfs looks for it after:\n  aem-setup boot install\n  aem-setup approve", medium.Name))
 		},
 	}
+	dryRunFlag(cmd, &dryRun)
 	cmd.Flags().StringVar(&uuid, "uuid", "", "UUID of its file system, by which the initramfs finds it (default: as the running system says)")
 	return cmd
 }
@@ -162,7 +171,8 @@ func mediaRename(s *setup) *cobra.Command {
 }
 
 func mediaSync(s *setup) *cobra.Command {
-	return &cobra.Command{
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Bring media that were away up to date",
 		Args:  cli.NoArgs,
@@ -172,6 +182,13 @@ func mediaSync(s *setup) *cobra.Command {
 				return err
 			}
 			defer closer.Close()
+			if dryRun {
+				behind, err := m.Behind(home)
+				if err != nil {
+					return err
+				}
+				return s.would(map[string][]string{"behind": behind}, "seal to %s", cmp.Or(strings.Join(behind, ", "), "no medium"))
+			}
 			done, err := m.Sync(home)
 			if err != nil {
 				return err
@@ -187,6 +204,8 @@ func mediaSync(s *setup) *cobra.Command {
 			return s.report(done, sealedText(done))
 		},
 	}
+	dryRunFlag(cmd, &dryRun)
+	return cmd
 }
 
 // sealedText says what was sealed to which media.
@@ -224,7 +243,7 @@ every copy of it. It need not be at hand. The last medium that opens can't be re
 				if err != nil {
 					return err
 				}
-				return s.report(map[string]string{"would_revoke": args[0]}, fmt.Sprintf("Would revoke %s. Nothing was changed.", args[0]))
+				return s.would(map[string]string{"would_revoke": args[0]}, "revoke %s", args[0])
 			}
 			if err := m.Revoke(home, args[0]); err != nil {
 				return err
@@ -233,12 +252,13 @@ every copy of it. It need not be at hand. The last medium that opens can't be re
 			return s.report(map[string]string{"revoked": args[0]}, fmt.Sprintf("%s opens nothing any more, and no copy of it does.", args[0]))
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	dryRunFlag(cmd, &dryRun)
 	return cmd
 }
 
 func mediaRemove(s *setup) *cobra.Command {
-	return &cobra.Command{
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Revoke a medium and give its counter back to the TPM",
 		Args:  arguments("the medium's name"),
@@ -248,6 +268,16 @@ func mediaRemove(s *setup) *cobra.Command {
 				return err
 			}
 			defer closer.Close()
+			if dryRun {
+				setup, err := home.Setup()
+				if err == nil {
+					_, err = setup.Medium(args[0])
+				}
+				if err != nil {
+					return err
+				}
+				return s.would(map[string]string{"would_remove": args[0]}, "revoke %s and give its counter back", args[0])
+			}
 			if err := m.RemoveMedium(home, args[0]); err != nil {
 				return err
 			}
@@ -255,4 +285,6 @@ func mediaRemove(s *setup) *cobra.Command {
 			return s.report(map[string]string{"removed": args[0]}, fmt.Sprintf("%s is no medium any more.", args[0]))
 		},
 	}
+	dryRunFlag(cmd, &dryRun)
+	return cmd
 }

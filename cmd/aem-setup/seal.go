@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -19,6 +20,7 @@ type sealOptions struct {
 	kernel, initrd, cmdline string
 	label, boot             string
 	present, pin, static    bool
+	dryRun                  bool
 }
 
 func sealCommand(s *setup) *cobra.Command {
@@ -48,6 +50,7 @@ after an update the proof is refused once, and this command is run again.`,
 	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads (default: this machine's)")
 	f.BoolVar(&o.present, "and-present", false, "approve this boot, too")
 	f.BoolVar(&o.static, "static-root", false, "rest on firmware and boot loader, for a machine without a dynamic launch")
+	dryRunFlag(cmd, &o.dryRun)
 	f.BoolVar(&o.pin, "pin", false, "ask for a PIN before the secret is shown")
 	return cmd
 }
@@ -72,6 +75,13 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	if err != nil {
 		return err
 	}
+	var labels []string
+	for i := range states {
+		labels = append(labels, states[i].Label)
+	}
+	if o.dryRun {
+		return s.would(map[string]any{"states": labels}, "seal to %s, and to nothing else", strings.Join(labels, "; "))
+	}
 	var pin []byte
 	if o.pin {
 		if pin, err = readNewPIN(); err != nil {
@@ -92,11 +102,10 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 			return err
 		}
 	}
-	var labels []string
-	for i := range states {
-		labels = append(labels, states[i].Label)
+	generation := uint64(0)
+	for _, x := range sealed {
+		generation = cmp.Or(generation, x.Generation) // a medium that is away has none
 	}
-	generation := sealed[0].Generation
 	s.note(journal.Sealed, generation, map[string]string{"states": strings.Join(labels, "; ")}, "sealed to %s", strings.Join(labels, "; "))
 	return s.report(map[string]any{"generation": generation, "states": labels, "media": sealed},
 		fmt.Sprintf("Sealed as generation %d. It opens for: %s.", generation, strings.Join(labels, "; ")))

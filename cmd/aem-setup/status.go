@@ -118,6 +118,16 @@ func statusText(st *statusReport) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
+// dryRunFlag is the flag of commands that change something.
+func dryRunFlag(cmd *cobra.Command, dryRun *bool) {
+	cmd.Flags().BoolVar(dryRun, "dry-run", false, "say what would be done, and do nothing")
+}
+
+// would reports what a command without --dry-run would do.
+func (s *setup) would(v any, format string, args ...any) error {
+	return s.report(v, fmt.Sprintf("Would "+format+". Nothing was changed.", args...))
+}
+
 // report prints what a command found: as JSON, or as text.
 func (s *setup) report(v any, text string) error {
 	if s.json {

@@ -242,19 +242,33 @@ func write(root, name string, content []byte) error {
 	return os.Chmod(path, mode)
 }
 
-// Remove takes the files away. What is not there is no error.
-func Remove(root string) error {
-	names := []string{ConfFile}
+// names are all files and links that Install may make.
+func names() []string {
+	list := []string{ConfFile}
 	for _, p := range parts {
 		for _, to := range p.files {
-			names = append(names, to)
+			list = append(list, to)
 		}
 		for name := range p.links {
-			names = append(names, name)
+			list = append(list, name)
 		}
 	}
+	slices.Sort(list)
+	return list
+}
+
+// Present lists those of the boot's files that are there, as Remove would take them away.
+func Present(root string) []string {
+	return slices.DeleteFunc(names(), func(name string) bool {
+		_, err := os.Lstat(filepath.Join(root, name))
+		return err != nil
+	})
+}
+
+// Remove takes the files away. What is not there is no error.
+func Remove(root string) error {
 	var all error
-	for _, name := range names {
+	for _, name := range names() {
 		if err := os.Remove(filepath.Join(root, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = errors.Join(all, fmt.Errorf("remove the boot's part: %w", err))
 		}

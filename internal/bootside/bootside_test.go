@@ -74,6 +74,13 @@ func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" || !bootside.Installed(root) {
 			t.Errorf("%s: installed are (-want +got) %s", name, diff)
 		}
+		present := bootside.Present(root)
+		for i := range present {
+			present[i] = "/" + present[i]
+		}
+		if diff := cmp.Diff(slices.Sorted(slices.Values(c.want)), slices.Sorted(slices.Values(present))); diff != "" {
+			t.Errorf("%s: present are (-want +got) %s", name, diff)
+		}
 		remake, err := bootside.Remake(root)
 		if diff := cmp.Diff(c.remake, remake); err != nil || diff != "" {
 			t.Errorf("%s: %v: the initramfs is made by (-want +got) %s", name, err, diff)
