@@ -66,6 +66,9 @@ is no entry, and update-grub says why. --dry-run prints the entries. Before aem-
 			if err := s.updateInitramfs(); err != nil {
 				return err
 			}
+			if bootside.TakesCredentials(s.root) {
+				fmt.Fprintf(os.Stderr, "In this initramfs systemd does what strings in the firmware's tables tell it, and no launch measures those.\nAdd %s to the kernel command line, before you approve.\n", bootside.CredentialsWord)
+			}
 			if !launch {
 				return s.report(c, "Installed. Next: aem-setup approve")
 			}

@@ -115,6 +115,22 @@ func Remake(root string) ([]string, error) {
 	return list[slices.IndexFunc(list, func(p part) bool { return p.remake != nil })].remake, nil
 }
 
+// CredentialsWord, on the kernel command line, keeps systemd from doing what strings in
+// the firmware's tables tell it (systemd.system-credentials(7)).
+const CredentialsWord = "systemd.import_credentials=no"
+
+// TakesCredentials reports whether systemd was in this boot's initramfs, and nobody had
+// decided on the kernel command line whether it does what the firmware's tables say.
+func TakesCredentials(root string) bool {
+	remake, err := Remake(root)
+	if err != nil || remake[0] != "dracut" {
+		return false
+	}
+	line, err := os.ReadFile(filepath.Join(root, "proc/cmdline"))
+	name := strings.TrimSuffix(CredentialsWord, "no")
+	return err == nil && !slices.ContainsFunc(strings.Fields(string(line)), func(w string) bool { return strings.HasPrefix(w, name) })
+}
+
 // Config is what a boot needs to know.
 type Config struct {
 	Media []string // as aem unseal --medium takes them, the one that is preferred first

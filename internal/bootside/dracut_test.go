@@ -105,3 +105,19 @@ func TestUnitsAreGated(t *testing.T) {
 		t.Errorf("%v: %s", err, unit)
 	}
 }
+
+func TestTheOwnerIsToldOfFirmwaresTables(t *testing.T) {
+	for line, want := range map[string]bool{
+		"quiet\n": true, "quiet systemd.import_credentials=no\n": false, "systemd.import_credentials=0 quiet\n": false, "xsystemd.import_credentials=no\n": true,
+	} {
+		for needs, of := range map[string]bool{dracut: true, initramfsTools: false} {
+			root := having(t, needs, "proc/cmdline")
+			if err := os.WriteFile(filepath.Join(root, "proc/cmdline"), []byte(line), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if got := bootside.TakesCredentials(root); got != (want && of) {
+				t.Errorf("%q with %s: %t", line, needs, got)
+			}
+		}
+	}
+}

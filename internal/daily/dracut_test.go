@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/internal/bootside"
 	"github.com/antievilmaid/aem/internal/debian"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -38,7 +39,7 @@ const impatience, longer = "rd.retry=5", 100 * time.Second
 // (systemd.system-credentials(7)), which the last word forbids.
 const (
 	credential = "io.systemd.credential:tmpfiles.extra=w /dev/kmsg - - - - by.the.maid"
-	forbidden  = " systemd.import_credentials=no"
+	forbidden  = " " + bootside.CredentialsWord
 )
 
 // systemd starts what it can as early as it can, gives up what does not come, and
