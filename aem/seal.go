@@ -46,12 +46,7 @@ func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error
 	if err := m.keepPIN(h, b, pin); err != nil {
 		return nil, err
 	}
-	// First what is approved, then the records: a power cut in between leaves media that
-	// are behind, which is seen, and not states that nobody remembers.
-	if err := m.keepApproved(h, b, states); err != nil {
-		return nil, err
-	}
-	return m.sealAll(h, s, states)
+	return m.reseal(h, states)
 }
 
 // Reseal seals to other states with the PIN that the secret has.
@@ -80,6 +75,8 @@ func (m *Machine) reseal(h Home, states []seal.State) ([]Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
+	// First what is approved, then the records: a power cut in between leaves media that
+	// are behind, which is seen, and not states that nobody remembers.
 	if err := m.keepApproved(h, b, states); err != nil {
 		return nil, err
 	}

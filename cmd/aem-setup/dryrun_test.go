@@ -64,7 +64,7 @@ func TestDryRunsChangeNothing(t *testing.T) {
 	l.want(aem.ExitOK, "blue is a medium now", "", "media", "add", "blue", stick)
 	dry("Would seal to no medium", "media", "sync")
 	dry("Would revoke blue", "media", "revoke", "blue")
-	dry("Would revoke blue and give its counter back", "media", "remove", "blue")
+	dry("Would remove blue", "media", "remove", "blue")
 	dry("Would remove 0 files", "boot", "remove", "--root", l.dir)
 	dry("Nothing was changed", "uninstall")
 	l.want(aem.ExitError, "set up already", "", "init", "--no-disks", "--medium", l.dir, "--dry-run")

@@ -222,68 +222,48 @@ func sealedText(done []aem.Sealed) string {
 }
 
 func mediaRevoke(s *setup) *cobra.Command {
-	var dryRun bool
-	cmd := &cobra.Command{
+	return endMedium(s, &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "Make a lost stick worthless",
 		Long: `revoke moves the medium's counter on: from then on the TPM itself refuses the stick, and
 every copy of it. It need not be at hand. The last medium that opens can't be revoked.`,
-		Args: arguments("the medium's name"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
-			if dryRun {
-				setup, err := home.Setup()
-				if err == nil {
-					_, err = setup.Medium(args[0])
-				}
-				if err != nil {
-					return err
-				}
-				return s.would(map[string]string{"would_revoke": args[0]}, "revoke %s", args[0])
-			}
-			if err := m.Revoke(home, args[0]); err != nil {
-				return err
-			}
-			s.note(journal.MediumRevoked, 0, map[string]string{"medium": args[0]}, "the medium %s was revoked", args[0])
-			return s.report(map[string]string{"revoked": args[0]}, fmt.Sprintf("%s opens nothing any more, and no copy of it does.", args[0]))
-		},
-	}
-	dryRunFlag(cmd, &dryRun)
-	return cmd
+	}, (*aem.Machine).Revoke, "revoke", "revoked", "opens nothing any more, and no copy of it does")
 }
 
 func mediaRemove(s *setup) *cobra.Command {
-	var dryRun bool
-	cmd := &cobra.Command{
+	return endMedium(s, &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Revoke a medium and give its counter back to the TPM",
-		Args:  arguments("the medium's name"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
-			if dryRun {
-				setup, err := home.Setup()
-				if err == nil {
-					_, err = setup.Medium(args[0])
-				}
-				if err != nil {
-					return err
-				}
-				return s.would(map[string]string{"would_remove": args[0]}, "revoke %s and give its counter back", args[0])
-			}
-			if err := m.RemoveMedium(home, args[0]); err != nil {
-				return err
-			}
-			s.note(journal.MediumRevoked, 0, map[string]string{"medium": args[0]}, "the medium %s was removed", args[0])
-			return s.report(map[string]string{"removed": args[0]}, fmt.Sprintf("%s is no medium any more.", args[0]))
-		},
+	}, (*aem.Machine).RemoveMedium, "remove", "removed", "is no medium any more")
+}
+
+// endMedium makes a command that ends what a medium is good for. will and was are the
+// deed in words, now what is true of the medium afterwards.
+func endMedium(s *setup, cmd *cobra.Command, end func(*aem.Machine, aem.Home, string) error, will, was, now string) *cobra.Command {
+	var dryRun bool
+	cmd.Args = arguments("the medium's name")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		name := args[0]
+		m, home, closer, err := s.open()
+		if err != nil {
+			return err
+		}
+		defer closer.Close()
+		setup, err := home.Setup()
+		if err == nil {
+			_, err = setup.Medium(name)
+		}
+		if err != nil {
+			return err
+		}
+		if dryRun {
+			return s.would(map[string]string{"would_" + will: name}, "%s %s", will, name)
+		}
+		if err := end(m, home, name); err != nil {
+			return err
+		}
+		s.note(journal.MediumRevoked, 0, map[string]string{"medium": name}, "the medium %s was %s", name, was)
+		return s.report(map[string]string{was: name}, fmt.Sprintf("%s %s.", name, now))
 	}
 	dryRunFlag(cmd, &dryRun)
 	return cmd
