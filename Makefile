@@ -50,7 +50,7 @@ test: check deps kernel ## all checks and all tests; this is what CI runs
 test-all: test ## and daily life on a real Debian; without KVM two hours more
 	@scripts/install-deps debian
 	go vet -tags debian ./internal/debian ./internal/daily
-	go test -tags debian -v -p 1 -timeout 150m ./internal/debian ./internal/daily
+	go test -tags debian -v -p 1 -timeout 300m ./internal/debian ./internal/daily
 
 # Its table is written by the test, so no result of an earlier run will do.
 maid: deps ## the evil maid's table: each of her deeds against both TPM families; part of make test
