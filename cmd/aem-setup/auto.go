@@ -64,8 +64,7 @@ func (s *setup) leave(o *approveOptions, a *aem.Approval, r *approvalReport) err
 	return cli.Done{Exit: aem.ExitMeasurements}
 }
 
-// explainedBy names the packages that explain the changes, each once, and those for the
-// sake of which a file was made.
+// explainedBy names the packages that explain the changes, each once.
 func explainedBy(a *aem.Approval) string {
 	var list []string
 	for _, c := range a.Changes {
@@ -74,12 +73,9 @@ func explainedBy(a *aem.Approval) string {
 		if e.PreviousVersion != "" && e.PreviousVersion != e.Version {
 			name += " (was " + e.PreviousVersion + ")"
 		}
-		if len(e.Because) > 0 {
-			name += ": " + strings.Join(e.Because, ", ")
-		}
 		if !slices.Contains(list, name) {
 			list = append(list, name)
 		}
 	}
-	return strings.Join(list, "; ")
+	return strings.Join(list, ", ")
 }

@@ -126,7 +126,6 @@ func TestAnExplainedUpdateIsApprovedWithoutAsking(t *testing.T) {
 	d.update()
 	d.wantUnchanged(func() { d.auto(aem.ExitOK, "Nothing was sealed", "--dry-run") })
 	d.auto(aem.ExitOK, "what changed comes from linux-image-"+newRelease+" 6.1.193-1")
-	d.want(aem.ExitOK, ": linux-image-"+newRelease+" 6.1.193-1 was installed", "", "journal")
 	d.auto(aem.ExitOK, "") // it is approved already
 	out := d.want(aem.ExitOK, "Debian GNU/Linux was approved without asking", "", "journal")
 	if !strings.Contains(out, `packages="linux-image-`+newRelease+` 6.1.193-1"`) {
