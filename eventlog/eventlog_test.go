@@ -353,6 +353,24 @@ func BenchmarkParseAndReplay(b *testing.B) {
 	}
 }
 
+// The byte that says how long the vendor information is, is one that somebody else wrote.
+func TestALoaderLogWhoseVendorInformationClaimsToBeShort(t *testing.T) {
+	log, err := eventlog.New(eventlog.Header{Format: eventlog.SKL12, Algs: []tpm.Alg{tpm.SHA1}, Capacity: 0x400})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bytesOf(t, log)
+	container := bytes.Index(b, []byte("TXT Event Container"))
+	b[container-1] = byte(len("TXT Event Container\x00"))
+	short, err := eventlog.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if short.Full() {
+		t.Error("an empty log of 1024 bytes is full")
+	}
+}
+
 // Whatever the bytes: no panic, what was read is written again as it stood, and a
 // comparison never passes for a PCR that holds something else.
 func FuzzParse(f *testing.F) {

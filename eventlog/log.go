@@ -107,8 +107,10 @@ func (l *Log) memory() (capacity, used int, ok bool) {
 	case CryptoAgile:
 		return int(le.Uint32(l.VendorInfo[8:])), int(le.Uint32(l.VendorInfo[16:])), true
 	case SKL12:
-		const at = header12 + specFixed + 1 // offsets count from the container's header
-		return int(le.Uint32(l.VendorInfo[36:])), at + int(le.Uint32(l.VendorInfo[44:])), true
+		// Offsets count from the container's header. It is read from the head, because the
+		// vendor information may claim to be shorter than what lies there.
+		const at = header12 + specFixed + 1
+		return int(le.Uint32(l.head[at+36:])), at + int(le.Uint32(l.head[at+44:])), true
 	}
 	return int(le.Uint32(l.head[36:])), int(le.Uint32(l.head[44:])), true
 }
