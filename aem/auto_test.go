@@ -3,6 +3,7 @@ package aem_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,21 @@ func TestPackagesExplainAKernelUpdate(t *testing.T) {
 	}
 	d.choose(newRelease)
 	d.bootAndProve()
+}
+
+// What makes an initramfs is always the same package; the owner wants to know which
+// update led to it.
+func TestTheUpdateBehindAnInitramfsIsNamed(t *testing.T) {
+	d := newDebian(t)
+	d.root.InstallNote(time.Now().Add(-2*time.Second), "1", []byte("an initramfs with a note"))
+	a := d.plan()
+	if left := a.LeftToOwner(); len(left) != 0 || len(a.Changes) != 1 {
+		t.Fatalf("left to the owner is %q, of %d changes", left, len(a.Changes))
+	}
+	e := a.Changes[0].Explanation
+	if want := []string{"note 1 was installed"}; e.Package != "initramfs-tools" || !slices.Equal(e.Because, want) {
+		t.Errorf("%s made it, because %q; want %q", e.Package, e.Because, want)
+	}
 }
 
 // The evil maid had the disk before the hook ran: one bit of the kernel is hers.

@@ -33,6 +33,8 @@ type Explanation struct {
 	Version string `json:"version,omitempty"`
 	// PreviousVersion is the one when something was approved last.
 	PreviousVersion string `json:"previous_version,omitempty"`
+	// Because says, of a file that was made here, which other packages' changes led to it.
+	Because []string `json:"because,omitempty"`
 	// Why says it in a sentence, also why it is not explained.
 	Why string `json:"why"`
 }
@@ -163,7 +165,14 @@ func (x *explainer) generated(f bootentry.LoadedFile, a asked) Explanation {
 		e.Why += " But " + fmt.Sprintf(format, args...) + "."
 		return e
 	}
-	if !slices.ContainsFunc(a.records.Changes, func(c packages.Change) bool { return c.Reason != "" }) {
+	led := false
+	for _, c := range a.records.Changes {
+		led = led || c.Reason != ""
+		if c.Reason != "" && c.Package != e.Package {
+			e.Because = append(e.Because, c.String())
+		}
+	}
+	if !led {
 		return not("no package that leads to a new one changed since the last approval")
 	}
 	if x.booted == nil {

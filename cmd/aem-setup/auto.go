@@ -64,7 +64,8 @@ func (s *setup) leave(o *approveOptions, a *aem.Approval, r *approvalReport) err
 	return cli.Done{Exit: aem.ExitMeasurements}
 }
 
-// explainedBy names the packages that explain the changes, each once.
+// explainedBy names the packages that explain the changes, each once, and behind one
+// that made a file those for whose sake it did.
 func explainedBy(a *aem.Approval) string {
 	var list []string
 	for _, c := range a.Changes {
@@ -73,9 +74,12 @@ func explainedBy(a *aem.Approval) string {
 		if e.PreviousVersion != "" && e.PreviousVersion != e.Version {
 			name += " (was " + e.PreviousVersion + ")"
 		}
+		if len(e.Because) > 0 {
+			name += ", because " + strings.Join(e.Because, " and ")
+		}
 		if !slices.Contains(list, name) {
 			list = append(list, name)
 		}
 	}
-	return strings.Join(list, ", ")
+	return strings.Join(list, "; ")
 }

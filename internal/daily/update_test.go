@@ -25,7 +25,7 @@ func TestUpdatesByThePackageManager(t *testing.T) {
 	l.proof()
 	l.run(buildNote)
 	l.run("apt-get install -y /root/note_1.deb")
-	l.says("approved without asking", "aem-setup journal")
+	l.says("because note 1 was installed", "aem-setup journal")
 	l.off()
 	l.on()
 	l.proof()

@@ -134,6 +134,25 @@ func (d *DebianRoot) InstallKernel(at time.Time, release, version string, kernel
 	d.UpdateGRUB()
 }
 
+// InstallNote does what apt does to a package with a note in the newest kernel's
+// initramfs: its trigger makes initramfs-tools make that anew.
+func (d *DebianRoot) InstallNote(at time.Time, version string, initrd []byte) {
+	d.t.Helper()
+	d.log(at, "startup archives unpack")
+	d.log(at, "install note:amd64 <none> %s", version)
+	d.record("note", version, nil)
+	d.Write("var/lib/dpkg/info/note.triggers", "activate-await update-initramfs\n")
+	d.log(at, "status installed note:amd64 %s", version)
+	d.log(at, "trigproc initramfs-tools:amd64 0.142 <none>")
+	name := d.Initrd(d.releases[0])
+	d.Write("boot/"+filepath.Base(name), string(initrd))
+	made := at.Add(time.Second)
+	if err := os.Chtimes(name, made, made); err != nil {
+		d.t.Fatal(err)
+	}
+	d.log(at.Add(2*time.Second), "status installed initramfs-tools:amd64 0.142")
+}
+
 // UpdateGRUB writes the menu, the newest kernel first.
 func (d *DebianRoot) UpdateGRUB() {
 	d.t.Helper()
