@@ -197,6 +197,14 @@ func (h Home) RenameMedium(from, to string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.Rename(from, to); err != nil {
+		return err
+	}
+	return h.saveSetup(s)
+}
+
+// Rename gives a medium another name, in memory alone.
+func (s *Setup) Rename(from, to string) error {
 	medium, err := s.Medium(from)
 	if err != nil {
 		return err
@@ -205,7 +213,7 @@ func (h Home) RenameMedium(from, to string) error {
 		return fmt.Errorf("%w: %q", ErrMediumName, to)
 	}
 	medium.Name = to
-	return h.saveSetup(s)
+	return nil
 }
 
 // Revoke makes a medium worthless, wherever it is: its counter moves on, so the TPM

@@ -220,12 +220,7 @@ to the TPM, and removes the set-up. No copy of any medium opens afterwards. The 
 storage key stays, because others may use it; so does the owner of a TPM 1.2. A TPM that
 was cleared or exchanged since is left alone.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
+		RunE: s.opened(func(m *aem.Machine, home aem.Home, _ []string) error {
 			list, err := s.media(m, home)
 			if err != nil {
 				return err
@@ -246,7 +241,7 @@ was cleared or exchanged since is left alone.`,
 				return err
 			}
 			return s.report(map[string]bool{"uninstalled": true}, "Removed. This machine proves nothing any more.")
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	dryRunFlag(cmd, &dryRun)

@@ -237,6 +237,10 @@ func TestAChangedJournalIsNoticed(t *testing.T) {
 			if exit, out := l.setup("", "journal"); exit == aem.ExitOK {
 				t.Errorf("further entries hide what was done: %s", out)
 			}
+			l.want(aem.ExitOK, "Would accept the journal although", "", "journal", "--accept", "--dry-run")
+			if exit, out := l.setup("", "journal"); exit == aem.ExitOK {
+				t.Errorf("it was accepted by a dry run: %s", out)
+			}
 			l.want(aem.ExitOK, "", "", "journal", "--accept")
 			l.want(aem.ExitOK, "accepted as it is", "", "journal")
 		})

@@ -31,12 +31,7 @@ the last boot was that did not open, and why; and what to do next.
 
 What a machine that is not as you approved says of itself is a hint and no proof.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
+		RunE: s.opened(func(m *aem.Machine, home aem.Home, _ []string) error {
 			x := &explanation{}
 			o, err := m.Outcome(home)
 			if err != nil {
@@ -55,7 +50,7 @@ What a machine that is not as you approved says of itself is a hint and no proof
 			x.LastRefused = last(boots, func(b *bootReport) bool { return b.notProved() && b.Boot != x.ThisBoot.Boot })
 			x.Next = x.next()
 			return s.report(x, x.text())
-		},
+		}),
 	}
 }
 

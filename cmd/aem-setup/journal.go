@@ -61,7 +61,7 @@ func (s *setup) held(j *journal.Journal, home aem.Home) (added uint64, err error
 }
 
 func journalCommand(s *setup) *cobra.Command {
-	var accept bool
+	var accept, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "journal",
 		Short: "Show what was approved, sealed, opened and refused",
@@ -73,14 +73,15 @@ written anew, are noticed.
 A journal that is not what it was stays so until you have looked at it and say --accept,
 which is written into it.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return showJournal(s, accept) },
+		RunE: func(*cobra.Command, []string) error { return showJournal(s, accept, dryRun) },
 	}
 	cmd.Flags().BoolVar(&accept, "accept", false, "take the journal as it is from now on, whatever was done to it")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "with --accept: say what would be accepted, and accept nothing")
 	cmd.AddCommand(journalBoot(s))
 	return cmd
 }
 
-func showJournal(s *setup, accept bool) error {
+func showJournal(s *setup, accept, dryRun bool) error {
 	j, err := journal.Open(s.home)
 	if err != nil {
 		return err
@@ -110,6 +111,9 @@ func showJournal(s *setup, accept bool) error {
 	}
 	defer closer.Close()
 	_, err = s.held(j, home)
+	if err != nil && accept && dryRun {
+		return s.would(map[string]string{"would_accept": err.Error()}, "accept the journal although %v", err)
+	}
 	if err != nil && accept {
 		s.note(journal.Accepted, 0, map[string]string{"problem": err.Error()}, "the journal was accepted as it is")
 		return nil

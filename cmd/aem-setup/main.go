@@ -69,3 +69,16 @@ func (s *setup) open() (*aem.Machine, aem.Home, io.Closer, error) {
 	s.machine = m
 	return m, home, closer, err
 }
+
+// opened makes what cobra runs of a command that needs the machine from its beginning to
+// its end.
+func (s *setup) opened(run func(m *aem.Machine, home aem.Home, args []string) error) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		m, home, closer, err := s.open()
+		if err != nil {
+			return err
+		}
+		defer closer.Close()
+		return run(m, home, args)
+	}
+}

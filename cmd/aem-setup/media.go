@@ -44,12 +44,7 @@ func mediaAdd(s *setup) *cobra.Command {
 		Long: `add prepares a counter for the stick that is mounted at FOLDER, and seals to it what is
 sealed to the others.`,
 		Args: arguments("a name", "the folder where it is mounted"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
+		RunE: s.opened(func(m *aem.Machine, home aem.Home, args []string) error {
 			if uuid == "" {
 				// A folder of a file system that is a medium already is no stick.
 				if uuid = aem.FileSystemUUID(args[1]); uuid == aem.FileSystemUUID("/boot") || uuid == aem.FileSystemUUID("/") {
@@ -68,7 +63,7 @@ sealed to the others.`,
 			}
 			s.note(journal.MediumAdded, 0, map[string]string{"medium": medium.Name}, "the medium %s was added", medium.Name)
 			return s.report(medium, fmt.Sprintf("%s is a medium now. The initramfs looks for it after:\n  aem-setup boot install\n  aem-setup approve", medium.Name))
-		},
+		}),
 	}
 	dryRunFlag(cmd, &dryRun)
 	cmd.Flags().StringVar(&uuid, "uuid", "", "UUID of its file system, by which the initramfs finds it (default: as the running system says)")
@@ -82,18 +77,13 @@ func mediaList(s *setup) *cobra.Command {
 		Long: `list says of each medium whether it opens what is approved, and when the machine last
 proved itself with it, as far as the journal knows.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
+		RunE: s.opened(func(m *aem.Machine, home aem.Home, _ []string) error {
 			list, err := s.media(m, home)
 			if err != nil {
 				return err
 			}
 			return s.report(list, mediaText(list))
-		},
+		}),
 	}
 }
 
@@ -157,17 +147,30 @@ func mediaText(list []mediumReport) string {
 }
 
 func mediaRename(s *setup) *cobra.Command {
-	return &cobra.Command{
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   "rename NAME NEW",
 		Short: "Give a medium another name",
 		Args:  arguments("its name", "the new one"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if dryRun {
+				setup, err := aem.OpenHome(s.home).Setup()
+				if err == nil {
+					err = setup.Rename(args[0], args[1])
+				}
+				if err != nil {
+					return err
+				}
+				return s.would(map[string]string{"would_rename": args[0], "to": args[1]}, "call %s %s", args[0], args[1])
+			}
 			if err := aem.OpenHome(s.home).RenameMedium(args[0], args[1]); err != nil {
 				return err
 			}
 			return s.report(map[string]string{"renamed": args[1]}, fmt.Sprintf("%s is called %s now.", args[0], args[1]))
 		},
 	}
+	dryRunFlag(cmd, &dryRun)
+	return cmd
 }
 
 func mediaSync(s *setup) *cobra.Command {
@@ -176,12 +179,7 @@ func mediaSync(s *setup) *cobra.Command {
 		Use:   "sync",
 		Short: "Bring media that were away up to date",
 		Args:  cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
+		RunE: s.opened(func(m *aem.Machine, home aem.Home, _ []string) error {
 			if dryRun {
 				behind, err := m.Behind(home)
 				if err != nil {
@@ -202,7 +200,7 @@ func mediaSync(s *setup) *cobra.Command {
 				return s.report(done, "Every medium is up to date.")
 			}
 			return s.report(done, sealedText(done))
-		},
+		}),
 	}
 	dryRunFlag(cmd, &dryRun)
 	return cmd
@@ -242,13 +240,8 @@ func mediaRemove(s *setup) *cobra.Command {
 func endMedium(s *setup, cmd *cobra.Command, end func(*aem.Machine, aem.Home, string) error, will, was, now string) *cobra.Command {
 	var dryRun bool
 	cmd.Args = arguments("the medium's name")
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = s.opened(func(m *aem.Machine, home aem.Home, args []string) error {
 		name := args[0]
-		m, home, closer, err := s.open()
-		if err != nil {
-			return err
-		}
-		defer closer.Close()
 		setup, err := home.Setup()
 		if err == nil {
 			_, err = setup.Medium(name)
@@ -264,7 +257,7 @@ func endMedium(s *setup, cmd *cobra.Command, end func(*aem.Machine, aem.Home, st
 		}
 		s.note(journal.MediumRevoked, 0, map[string]string{"medium": name}, "the medium %s was %s", name, was)
 		return s.report(map[string]string{was: name}, fmt.Sprintf("%s %s.", name, now))
-	}
+	})
 	dryRunFlag(cmd, &dryRun)
 	return cmd
 }

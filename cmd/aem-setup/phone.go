@@ -25,7 +25,7 @@ import (
 
 func totpCommand(s *setup) *cobra.Command {
 	var p totp.Params
-	var sha256 bool
+	var sha256, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "totp",
 		Short: "Make a key of one-time codes for this machine and your phone",
@@ -58,6 +58,9 @@ The QR code is a secret. It is shown on the error output, and cleared from a ter
 			if err := wantUTC(s.root); err != nil {
 				return err
 			}
+			if dryRun {
+				return s.wouldKeep(seal.KindTOTP, "a code that a new key gives")
+			}
 			m, home, closer, err := s.open()
 			if err != nil {
 				return err
@@ -84,6 +87,7 @@ The QR code is a secret. It is shown on the error output, and cleared from a ter
 	f.StringVar(&p.Account, "account", "", "what the phone calls this machine (default: its host name)")
 	f.IntVar(&p.Digits, "digits", 6, "digits of a code, 6 to 8")
 	f.BoolVar(&sha256, "sha256", false, "make the codes with SHA-256 in place of SHA-1, if your app can")
+	dryRunFlag(cmd, &dryRun)
 	return cmd
 }
 

@@ -22,7 +22,14 @@ func secretCommand(s *setup) *cobra.Command {
 		Short: "Keep what the machine will prove itself with",
 	}
 	set := &cobra.Command{Use: "set", Short: "Set the secret"}
-	set.AddCommand(&cobra.Command{
+	set.AddCommand(textCommand(s), totpCommand(s))
+	cmd.AddCommand(set)
+	return cmd
+}
+
+func textCommand(s *setup) *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   "text",
 		Short: "Read a sentence from the terminal or standard input",
 		Long: `text reads the sentence that you will recognise when the machine shows it. Nobody but
@@ -32,6 +39,9 @@ It is kept sealed to this TPM until you seal it to a boot, so a copy of the disk
 not hold it. It is never taken from the command line, where other programs see it.`,
 		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if dryRun {
+				return s.wouldKeep(seal.KindText, "a sentence")
+			}
 			text, err := readSecret("Your sentence: ")
 			if err != nil {
 				return err
@@ -48,10 +58,17 @@ not hold it. It is never taken from the command line, where other programs see i
 			s.note(journal.SecretSet, 0, map[string]string{"kind": seal.KindText.String()}, "a sentence was set as the secret; it is not sealed yet")
 			return s.report(map[string]bool{"kept": true}, "Kept. Next: aem-setup seal")
 		},
-	})
-	set.AddCommand(totpCommand(s))
-	cmd.AddCommand(set)
+	}
+	dryRunFlag(cmd, &dryRun)
 	return cmd
+}
+
+// wouldKeep reports what setting a secret would do. Nothing is asked for.
+func (s *setup) wouldKeep(kind seal.Kind, what string) error {
+	if _, err := aem.OpenHome(s.home).Setup(); err != nil {
+		return err
+	}
+	return s.would(map[string]string{"would_keep": kind.String()}, "ask for %s, and keep it in place of the secret that is kept, if there is one", what)
 }
 
 // readSecret reads one line: from the terminal without echo, or from standard

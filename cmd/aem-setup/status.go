@@ -25,18 +25,13 @@ proved itself in this boot the record does not open again until it restarts.
 It also lists the media and the approved states, and says when the machine last proved
 itself and when it last did not, as the journal knows it.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			m, home, closer, err := s.open()
-			if err != nil {
-				return err
-			}
-			defer closer.Close()
+		RunE: s.opened(func(m *aem.Machine, home aem.Home, _ []string) error {
 			st, err := s.status(m, home)
 			if err != nil {
 				return err
 			}
 			return s.report(st, statusText(st))
-		},
+		}),
 	}
 }
 
