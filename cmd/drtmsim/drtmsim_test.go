@@ -361,15 +361,31 @@ func TestAFileThatVanishedIsAnError(t *testing.T) {
 	m := start(t, drtm.TXT, tpm.V20)
 	q := m.connect(t)
 	q.firmware(tpm.V20)
-	q.reset()
+	q.must(swtpm.CmdStop, nil, nil)
 	if err := os.Remove(m.initrd); err != nil {
 		t.Fatal(err)
 	}
-	if rc, err := q.startup(tpm.V20); err == nil {
-		t.Errorf("the guest got the answer %#x", rc)
+	if rsp, err := q.request(swtpm.CmdInit, make([]byte, 4), nil); err == nil {
+		t.Errorf("the TPM is powered on, with the answer %#x", rsp)
 	}
 	if err := <-m.done; !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it ended with: %v", err)
+	}
+}
+
+// The firmware waits for the launch, and gives a slow TPM up: what takes long is done
+// before it begins to wait.
+func TestTheFilesAreReadBeforeTheTPMIsStarted(t *testing.T) {
+	m := start(t, drtm.TXT, tpm.V20)
+	q := m.connect(t)
+	for _, file := range []string{m.kernel, m.initrd} {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.firmware(tpm.V20)
+	if h := m.handedOver(t); h.Log == nil {
+		t.Error("there is no log of a launch")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/antievilmaid/aem/drtm"
@@ -19,6 +20,14 @@ type simulator struct {
 	progress   io.Writer
 	handover   *os.File // nil where none was asked for
 	generation uint32
+	next       map[tpm.Version]prepared // the launches that can come, by the TPM's family
+}
+
+// prepared is a launch whose measurements are computed, in every bank that a TPM of the
+// family may have.
+type prepared struct {
+	data         []byte // what the CPU hashes
+	measurements []drtm.Measurement
 }
 
 // newSimulator checks what can be checked before QEMU comes: a file that can't
@@ -98,6 +107,40 @@ func (s *simulator) target(v tpm.Version, algs []tpm.Alg) (drtm.Target, []drtm.M
 	return t, ms, nil
 }
 
+// prepare reads the files and computes all digests, before the TPM is powered on. From the
+// TPM's start to the launch's end the firmware waits, and SeaBIOS takes a TPM 2.0 that needs
+// longer than 0.75 s for broken, and switches its hierarchies off (tpm_set_failure).
+func (s *simulator) prepare() error {
+	if s.noLaunch {
+		return nil
+	}
+	s.next = map[tpm.Version]prepared{}
+	for v, algs := range map[tpm.Version][]tpm.Alg{tpm.V12: {tpm.SHA1}, tpm.V20: {tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}} {
+		target, ms, err := s.target(v, algs)
+		if err != nil {
+			return err
+		}
+		s.next[v] = prepared{target.LaunchData(), ms}
+	}
+	return nil
+}
+
+// inBanks are the measurements with the digests of these banks alone.
+func (p prepared) inBanks(algs []tpm.Alg) ([]drtm.Measurement, error) {
+	list := slices.Clone(p.measurements)
+	for i, m := range list {
+		digests := make([]tpm.TaggedDigest, len(algs))
+		for j, a := range algs {
+			digests[j] = tpm.TaggedDigest{Alg: a, Digest: tpm.Find(m.Digests, a)}
+			if digests[j].Digest == nil {
+				return nil, fmt.Errorf("the TPM has a %s bank, and digests of that algorithm can't be computed here", a)
+			}
+		}
+		list[i].Digests = digests
+	}
+	return list, nil
+}
+
 // forget hands over that there is no launch: the TPM was reset, and the last
 // launch's log must not outlive it.
 func (s *simulator) forget() error {
@@ -127,11 +170,11 @@ func (s *simulator) launch(ctl emulator, t measurer, v tpm.Version, back tpm.Loc
 	if err != nil {
 		return fmt.Errorf("ask the TPM for its banks: %w", err)
 	}
-	target, ms, err := s.target(v, algs)
+	ms, err := s.next[v].inBanks(algs)
 	if err != nil {
 		return err
 	}
-	if err := ctl.Launch(target.LaunchData()); err != nil {
+	if err := ctl.Launch(s.next[v].data); err != nil {
 		return fmt.Errorf("send the CPU's hash sequence: %w", err)
 	}
 	if err := extendAll(ctl, t, ms); err != nil {

@@ -87,6 +87,11 @@ func (s *session) request(ctx context.Context, fail cause, q swtpm.Request) ([]b
 	if q.Command == swtpm.CmdSetDataFD {
 		return s.openChannel(ctx, fail, q.File)
 	}
+	if q.Command == swtpm.CmdInit {
+		if err := s.sim.prepare(); err != nil {
+			return nil, err
+		}
+	}
 	rsp, err := s.ctl.Transact(q.Bytes(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("swtpm has ended, or its control channel broke: %w", err)
