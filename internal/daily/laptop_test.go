@@ -3,7 +3,9 @@
 package daily_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -237,7 +239,10 @@ func (l *laptop) install() {
 // proof demands the proof, confirms it, and goes on to the login.
 func (l *laptop) proof() {
 	l.t.Helper()
-	l.expect(sentence)
+	if got, err := l.m.Expect(l.ctx, sentence+"|DID NOT PROVE ITSELF"); err != nil || got[0] != sentence {
+		l.m.Expect(l.ctx, "boot on without proof") // the cause stands before it
+		l.must(cmp.Or(err, errors.New("the machine refused")))
+	}
 	l.expect("this is not mine")
 	l.typed("")
 	l.login()
