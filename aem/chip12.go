@@ -37,6 +37,9 @@ func (c chip12) ProvisionMore(credential []byte) (seal.Backend, []byte, error) {
 
 func (c chip12) Provisioned() (bool, error) { return seal.ProvisionedTPM12(c.TPM) }
 
+// SwitchedOff has nothing to ask: a TPM 1.2 that is deactivated says so to each command.
+func (chip12) SwitchedOff() (bool, error) { return false, nil }
+
 func (c chip12) Guesses() (Guesses, error) {
 	d, err := c.Defence()
 	g := Guesses{Wait: d.Wait, Lock: d.Locked}

@@ -36,6 +36,11 @@ func (c chip20) ProvisionMore(credential []byte) (seal.Backend, []byte, error) {
 
 func (c chip20) Provisioned() (bool, error) { return c.HasCounters() }
 
+func (c chip20) SwitchedOff() (bool, error) {
+	on, err := c.OwnerEnabled()
+	return !on && err == nil, err
+}
+
 func (c chip20) Guesses() (Guesses, error) {
 	l, err := c.Lockout()
 	return Guesses{Left: l.Left(), Wait: l.Recovery, Lock: l.Left() == 0}, err

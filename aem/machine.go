@@ -48,6 +48,9 @@ type Chip interface {
 	ProvisionMore(credential []byte) (b seal.Backend, more []byte, err error)
 	// Provisioned reports whether the TPM was ever prepared for a medium.
 	Provisioned() (bool, error)
+	// SwitchedOff reports whether, in this boot alone, what the owner has in the TPM can't
+	// be reached.
+	SwitchedOff() (bool, error)
 	// Guesses reads the TPM's defence against guessing.
 	Guesses() (Guesses, error)
 	// HoldCodeKey gives the machine a key for one-time codes, and returns what has to be

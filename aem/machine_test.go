@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -181,19 +182,41 @@ func (l *laptop) clearTPM() {
 		l.must(err)
 		return
 	}
-	// TSC_PhysicalPresence: allow commands to assert presence, assert it; TPM_ForceClear;
-	// then the TPM is disabled until it is enabled and activated again.
-	for _, cmd := range [][]byte{
+	// TPM_ForceClear; then the TPM is disabled until it is enabled and activated again.
+	l.present(
+		[]byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x5d},
+		[]byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x6f},
+		[]byte{0, 0xc1, 0, 0, 0, 11, 0, 0, 0, 0x72, 0},
+	)
+}
+
+// switchOffTPM does what firmware does to a TPM that it takes for broken.
+func (l *laptop) switchOffTPM() {
+	l.t.Helper()
+	if l.Version == tpm.V20 {
+		// TPM2_HierarchyControl for the owner by the platform, whose password is empty.
+		rsp, err := l.conn.Send([]byte{0x80, 2, 0, 0, 0, 32, 0, 0, 1, 0x21, 0x40, 0, 0, 0x0c, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 1, 0, 0, 0x40, 0, 0, 1, 0})
+		l.must(err)
+		if rc := binary.BigEndian.Uint32(rsp[6:]); rc != 0 {
+			l.t.Fatalf("switching the hierarchy off was answered with %#x", rc)
+		}
+		return
+	}
+	l.present([]byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x73}) // TPM_SetTempDeactivated
+}
+
+// present has a TPM 1.2 execute commands that want somebody in front of it, as the
+// firmware says that there is (TSC_PhysicalPresence).
+func (l *laptop) present(commands ...[]byte) {
+	l.t.Helper()
+	for _, cmd := range slices.Concat([][]byte{
 		{0, 0xc1, 0, 0, 0, 12, 0x40, 0, 0, 0x0a, 0, 0x20},
 		{0, 0xc1, 0, 0, 0, 12, 0x40, 0, 0, 0x0a, 0, 0x08},
-		{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x5d},
-		{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x6f},
-		{0, 0xc1, 0, 0, 0, 11, 0, 0, 0, 0x72, 0},
-	} {
+	}, commands) {
 		rsp, err := l.conn.Send(cmd)
 		l.must(err)
 		if rc := binary.BigEndian.Uint32(rsp[6:]); rc != 0 {
-			l.t.Fatalf("clearing: command %x was answered with %#x", cmd, rc)
+			l.t.Fatalf("command %x was answered with %#x", cmd, rc)
 		}
 	}
 }

@@ -113,18 +113,24 @@ func (m *Machine) choose(records []seal.Stored, boot *Boot) (*seal.Record, seal.
 // noRecord tells a first boot from a record that was taken away.
 func (m *Machine) noRecord() *Refusal {
 	was, err := m.Chip.Provisioned()
+	off, alsoErr := m.Chip.SwitchedOff()
 	switch {
-	case err != nil:
-		return Refuse(err)
+	case off:
+		return &Refusal{Cause: CauseSwitchedOff}
+	case errors.Join(err, alsoErr) != nil:
+		return Refuse(errors.Join(err, alsoErr))
 	case was:
 		return &Refusal{Cause: CauseRecordGone, err: seal.ErrNoRecord}
 	}
 	return &Refusal{Cause: CauseFirstBoot, err: seal.ErrNoRecord}
 }
 
-// otherTPM tells a cleared TPM from another one. It costs the time of making a
+// otherTPM tells a TPM that was switched off, and a cleared one, from another one. It costs the time of making a
 // key, once, after a refusal.
 func (m *Machine) otherTPM(record *seal.Record, backend seal.Backend, cause error) *Refusal {
+	if off, err := m.Chip.SwitchedOff(); off && err == nil {
+		return &Refusal{Cause: CauseSwitchedOff, Detail: cause.Error(), err: cause}
+	}
 	if identity, err := backend.Identity(); err == nil && identity == record.TPM {
 		// A clearing takes the counter away, and one that is made anew never stands where
 		// the old one did. So where the counter is right the TPM was not cleared, and the

@@ -238,6 +238,20 @@ func TestAnotherTPM(t *testing.T) {
 	})
 }
 
+// Firmware that takes the TPM for broken switches it off for a boot. It is the owner's
+// all the same, also where somebody took the record away.
+func TestATPMThatIsSwitchedOffIsToldFromAnother(t *testing.T) {
+	eachFamily(t, func(t *testing.T, l *laptop) {
+		l.boot()
+		l.setUp("")
+		l.boot()
+		l.switchOffTPM()
+		l.wantRefusal(aem.CauseSwitchedOff, aem.ExitNotPossible)
+		l.must(os.RemoveAll(filepath.Join(l.medium, aem.RecordsFolder)))
+		l.wantRefusal(aem.CauseSwitchedOff, aem.ExitNotPossible)
+	})
+}
+
 func TestARecordForTheOtherFamily(t *testing.T) {
 	l := newLaptop(t, tpm.V20, drtm.TXT)
 	l.boot()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm/device"
+	"github.com/antievilmaid/aem/tpm12"
 )
 
 // Cause is why a machine did not prove itself.
@@ -16,6 +17,7 @@ type Cause string
 // The causes. Their texts are stable: they stand in the output of --json.
 const (
 	CauseNoTPM        Cause = "no-tpm"
+	CauseSwitchedOff  Cause = "tpm-switched-off"
 	CauseFirstBoot    Cause = "first-boot"
 	CauseNotLaunched  Cause = "not-launched"
 	CauseLogEmpty     Cause = "log-empty"
@@ -48,6 +50,9 @@ var causes = map[Cause]causeInfo{
 	CauseNoTPM: {ExitNotPossible,
 		"This machine shows no TPM, so it can prove nothing.",
 		"If it had one yesterday, do not type your passphrase. Look in the firmware's setup whether the TPM is switched off."},
+	CauseSwitchedOff: {ExitNotPossible,
+		"The TPM was switched off for this boot, so this machine can prove nothing.",
+		"Switch the machine off and on again: some firmware does this where the TPM answers late. If it stays so, look in the firmware's setup, and do not type your passphrase."},
 	CauseFirstBoot: {ExitOK,
 		"First boot: nothing has been sealed on this medium yet.",
 		"Boot on, and seal your secret with aem-setup. If you had sealed one before, somebody removed it: do not type your passphrase."},
@@ -173,6 +178,8 @@ func Refuse(err error) *Refusal {
 		cause Cause
 	}{
 		{device.ErrNoTPM, CauseNoTPM},
+		{tpm12.ErrDeactivated, CauseSwitchedOff},
+		{tpm12.ErrDisabled, CauseSwitchedOff},
 		{ErrNoMedium, CauseNoMedium},
 		{ErrDisk, CauseNoDisk},
 		{seal.ErrOtherFamily, CauseOtherFamily},

@@ -76,6 +76,16 @@ func (t *TPM) Lockout() (Lockout, error) {
 	}, nil
 }
 
+// OwnerEnabled reports whether the storage hierarchy is enabled in this boot: shEnable of
+// TPMA_STARTUP_CLEAR (Part 2, clause 8.7). Firmware can switch it off until the next start
+// (TPM2_HierarchyControl), and does so where it takes the TPM for broken. Keys and NV indices
+// of the owner are then as if they were not there.
+func (t *TPM) OwnerEnabled() (bool, error) {
+	const shEnable = 1 << 1
+	p, err := t.properties(gotpm.TPMPTStartupClear, 1)
+	return p[gotpm.TPMPTStartupClear]&shEnable != 0, err
+}
+
 // Manufacturer is the TPM's vendor as four letters, such as IFX or STM.
 func (t *TPM) Manufacturer() (string, error) {
 	p, err := t.properties(gotpm.TPMPTManufacturer, 1)
