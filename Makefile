@@ -17,7 +17,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Steps of one target depend on the order in which they stand, so make -j changes nothing.
 .NOTPARALLEL:
-.PHONY: help build deps kernel check test test-all maid demo fuzz bench install deb clean
+.PHONY: help build deps kernel check test test-all day maid demo fuzz bench install deb clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,10 +46,16 @@ test: check deps kernel ## all checks and all tests; this is what CI runs
 	@$(MAKE) --no-print-directory maid
 	cd bench && go vet ./... && go test -timeout 10m ./...
 	@scripts/fuzz 10s
+	@$(MAKE) --no-print-directory day
 
-test-all: test ## and daily life on a real Debian; without KVM two hours more
+# The one that goes through everything once; make test-all lives them all.
+day: deps kernel ## a day on a real Debian: from nothing to the proof and back; part of make test
 	@scripts/install-deps debian
 	go vet -tags debian ./internal/debian ./internal/daily
+	@scripts/build-debian initramfs-tools
+	go test -tags debian -count=1 -timeout 50m -run '^TestFromNothingToTheProofAndBack$$' ./internal/daily
+
+test-all: test ## and all other days on a real Debian; without KVM two hours more
 	go test -tags debian -v -p 1 -timeout 300m ./internal/debian ./internal/daily
 
 # Its table is written by the test, so no result of an earlier run will do.
