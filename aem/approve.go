@@ -148,48 +148,39 @@ func (m *Machine) Approve(h Home, a *Approval) ([]Sealed, error) {
 	if a.Known {
 		return nil, nil
 	}
-	unlock, err := h.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	approved, err := m.Approved(h)
-	if err != nil {
-		return nil, err
-	}
-	if !sameStates(approved, a.from) {
-		return nil, ErrMeanwhile
-	}
-	return m.reseal(h, append([]seal.State{a.Next}, a.kept...))
+	return h.locked(func(s *Setup) ([]Sealed, error) {
+		approved, err := m.Approved(h)
+		if err != nil {
+			return nil, err
+		}
+		if !sameStates(approved, a.from) {
+			return nil, ErrMeanwhile
+		}
+		return m.reseal(h, s, append([]seal.State{a.Next}, a.kept...))
+	})
 }
 
 // Drop approves a state no more, by its label.
 func (m *Machine) Drop(h Home, label string) ([]Sealed, error) {
-	if _, err := h.Setup(); err != nil {
-		return nil, err
-	}
-	unlock, err := h.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	approved, err := m.Approved(h)
-	if err != nil {
-		return nil, err
-	}
-	var left []seal.State
-	for _, s := range approved {
-		if s.Label != label {
-			left = append(left, s)
+	return h.locked(func(setup *Setup) ([]Sealed, error) {
+		approved, err := m.Approved(h)
+		if err != nil {
+			return nil, err
 		}
-	}
-	switch len(left) {
-	case len(approved):
-		return nil, fmt.Errorf("no approved state is called %q", label)
-	case 0:
-		return nil, fmt.Errorf("%q is the only approved state; approve another one first", label)
-	}
-	return m.reseal(h, left)
+		var left []seal.State
+		for _, s := range approved {
+			if s.Label != label {
+				left = append(left, s)
+			}
+		}
+		switch len(left) {
+		case len(approved):
+			return nil, fmt.Errorf("no approved state is called %q", label)
+		case 0:
+			return nil, fmt.Errorf("%q is the only approved state; approve another one first", label)
+		}
+		return m.reseal(h, setup, left)
+	})
 }
 
 // shapeForm is where, among the forms, it stands which lines and sizes the launch had.

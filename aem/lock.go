@@ -30,3 +30,20 @@ func (h Home) lock() (unlock func(), err error) {
 	}
 	return func() { d.Close() }, nil
 }
+
+// locked does what seals, under the lock and with the set-up as it is then.
+func (h Home) locked(run func(*Setup) ([]Sealed, error)) ([]Sealed, error) {
+	if _, err := h.Setup(); err != nil {
+		return nil, err
+	}
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s, err := h.Setup()
+	if err != nil {
+		return nil, err
+	}
+	return run(s)
+}

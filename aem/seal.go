@@ -24,50 +24,31 @@ var ErrNothingApproved = errors.New("no boot was approved yet; run aem-setup sea
 // before is approved no more, but for media that are away: those are to be synced,
 // or revoked.
 func (m *Machine) Seal(h Home, states []seal.State, pin []byte) ([]Sealed, error) {
-	s, err := h.Setup()
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := h.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if !h.has(secretFile) {
-		return nil, ErrNoSecret
-	}
-	if err := s.oneAtHand(); err != nil {
-		return nil, err
-	}
-	b, err := m.backend(s, s.anchor())
-	if err != nil {
-		return nil, err
-	}
-	if err := m.keepPIN(h, b, pin); err != nil {
-		return nil, err
-	}
-	return m.reseal(h, states)
+	return h.locked(func(s *Setup) ([]Sealed, error) {
+		if !h.has(secretFile) {
+			return nil, ErrNoSecret
+		}
+		if err := s.oneAtHand(); err != nil {
+			return nil, err
+		}
+		b, err := m.backend(s, s.anchor())
+		if err != nil {
+			return nil, err
+		}
+		if err := m.keepPIN(h, b, pin); err != nil {
+			return nil, err
+		}
+		return m.reseal(h, s, states)
+	})
 }
 
 // Reseal seals to other states with the PIN that the secret has.
 func (m *Machine) Reseal(h Home, states []seal.State) ([]Sealed, error) {
-	if _, err := h.Setup(); err != nil {
-		return nil, err
-	}
-	unlock, err := h.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	return m.reseal(h, states)
+	return h.locked(func(s *Setup) ([]Sealed, error) { return m.reseal(h, s, states) })
 }
 
 // reseal is Reseal under the lock.
-func (m *Machine) reseal(h Home, states []seal.State) ([]Sealed, error) {
-	s, err := h.Setup()
-	if err != nil {
-		return nil, err
-	}
+func (m *Machine) reseal(h Home, s *Setup, states []seal.State) ([]Sealed, error) {
 	if err := s.oneAtHand(); err != nil {
 		return nil, err
 	}
@@ -85,15 +66,11 @@ func (m *Machine) reseal(h Home, states []seal.State) ([]Sealed, error) {
 
 // Sync seals what is approved to the media that are at hand and behind.
 func (m *Machine) Sync(h Home) ([]Sealed, error) {
-	s, err := h.Setup()
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := h.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	return h.locked(func(s *Setup) ([]Sealed, error) { return m.sync(h, s) })
+}
+
+// sync is Sync under the lock.
+func (m *Machine) sync(h Home, s *Setup) ([]Sealed, error) {
 	states, err := m.Approved(h)
 	if err != nil {
 		return nil, err

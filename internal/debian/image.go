@@ -3,14 +3,14 @@ package debian
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/antievilmaid/aem/internal/testbed"
 )
 
 // What scripts/build-debian sets.
@@ -93,7 +93,7 @@ func Build(ctx context.Context, v Variant) (*Image, error) {
 }
 
 func runScript(ctx context.Context, v Variant) (*Image, error) {
-	root, err := moduleRoot()
+	root, err := testbed.ModuleRoot()
 	if err != nil {
 		return nil, err
 	}
@@ -111,22 +111,4 @@ func runScript(ctx context.Context, v Variant) (*Image, error) {
 		return nil, err
 	}
 	return &Image{Variant: v, Path: path}, nil
-}
-
-// moduleRoot is the folder with go.mod, at or above the working folder.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return "", errors.New("the test bed runs inside the project's folder, and no go.mod is at or above this one")
-		}
-		dir = up
-	}
 }

@@ -19,7 +19,7 @@ type Kernel struct {
 
 // FindKernel finds the kernel that scripts/fetch-kernel put under build/kernel.
 func FindKernel() (Kernel, error) {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return Kernel{}, err
 	}
@@ -44,8 +44,8 @@ func StickModules() []string { return []string{"xhci_pci", "usb_storage", "sd_mo
 // Modules reads the kernel's module indices.
 func (k Kernel) readModules() (*initramfs.Modules, error) { return initramfs.ReadModules(k.Modules) }
 
-// moduleRoot is the folder with go.mod, at or above the working folder.
-func moduleRoot() (string, error) {
+// ModuleRoot is the folder with go.mod, at or above the working folder.
+func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err

@@ -20,7 +20,7 @@ func Program(pkg string) ([]byte, error) {
 }
 
 func buildProgram(pkg string) ([]byte, error) {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return nil, err
 	}
