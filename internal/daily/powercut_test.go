@@ -54,7 +54,8 @@ func TestPowerCutsInApprove(t *testing.T) {
 	strace := l.strace()
 	proofs, refusals := 0, 0
 	for step, ended := 1, false; !ended; step++ {
-		l.run(fmt.Sprintf("echo CUT=%d >/etc/initramfs-tools/conf.d/cut && update-initramfs -u && sync", step))
+		// The owner changes the command line, which takes less time than another initramfs.
+		l.run(fmt.Sprintf(`sed -i -E 's/ ro( cut=[0-9]+)? / ro cut=%d /' /boot/grub/grub.cfg && grep -q ' cut=%d ' /boot/grub/grub.cfg && sync`, step, step))
 		out := l.run(fmt.Sprintf(`%s -f -qq -o /root/trace -e trace=%s -e inject=%s:signal=STOP:when=%d aem-setup approve --yes >/root/said 2>&1 &
 until p=$(pidof aem-setup); do kill -0 $! 2>/dev/null || break; done
 while kill -0 $! 2>/dev/null; do
@@ -78,13 +79,13 @@ echo ENDED; cat /root/said`, strace, steps, steps, step))
 			continue
 		}
 		refusals++
-		l.expect("initramfs")
+		l.expect("kernel command line")
 		l.expect("boot on without proof")
 		l.typed("UNPROVEN")
 		l.login()
 		l.run("aem-setup approve --yes")
 	}
-	t.Logf("%d boots after a power cut proved themselves, %d were refused for the initramfs", proofs, refusals)
+	t.Logf("%d boots after a power cut proved themselves, %d were refused for the command line", proofs, refusals)
 	if proofs < 2 || refusals < 2 {
 		t.Error("the power cuts did not lie on both sides of the commit")
 	}
