@@ -57,7 +57,9 @@ func TestFromNothingToTheProofAndBack(t *testing.T) {
 	// And away again.
 	l.on()
 	l.proof()
+	l.run("! tpm2_getcap handles-nv-index | diff /root/nv-before -") // the counter is there
 	l.run("aem-setup uninstall --yes")
+	l.run("tpm2_getcap handles-nv-index | diff /root/nv-before -")
 	if out := l.run("ls /boot/aem 2>&1 || true; ls /etc/aem 2>&1 || true"); strings.Count(out, "No such file") != 2 {
 		t.Errorf("after the uninstall there is %s", out)
 	}

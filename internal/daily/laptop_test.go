@@ -227,6 +227,9 @@ func (l *laptop) installPackage() {
 func (l *laptop) install() {
 	l.t.Helper()
 	l.installPackage()
+	if l.c.TPM == tpm.V20 {
+		l.run("tpm2_getcap handles-nv-index >/root/nv-before")
+	}
 	l.run("aem-setup init --medium /boot")
 	l.run(fmt.Sprintf("echo %q | aem-setup secret set text", sentence))
 	l.run("aem-setup seal --label Monday")
