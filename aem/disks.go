@@ -90,6 +90,27 @@ func (m *Machine) measureDisks(b *Boot) error {
 	return nil
 }
 
+// LogicalVolumes are the logical volumes, as group/volume, that LUKS volumes with these
+// UUIDs are. While a machine boots they have to be activated before their headers can be
+// measured.
+func LogicalVolumes(uuids []string) ([]string, error) {
+	volumes, err := luks.Find("/")
+	if err != nil {
+		return nil, fmt.Errorf("look for encrypted disks: %w", err)
+	}
+	found, err := pick(volumes, uuids)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, v := range found {
+		if name := v.LogicalVolume("/"); name != "" {
+			list = append(list, name)
+		}
+	}
+	return list, nil
+}
+
 // RootDisks are the UUIDs of the LUKS volumes that this system's root lies on, and
 // of all others that are opened in it. The error wraps [*luks.UnencryptedError] where
 // the root is on none.

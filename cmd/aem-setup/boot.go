@@ -54,6 +54,11 @@ is no entry, and update-grub says why. --dry-run prints the entries. Before aem-
 				return err
 			}
 			c := bootside.Config{Media: media, Disks: setup.Disks, Plain: plain, Launch: launch}
+			if s.root == "/" {
+				if c.Volumes, err = aem.LogicalVolumes(setup.Disks); err != nil {
+					return err
+				}
+			}
 			if dryRun && launch {
 				return s.tryLaunch(c)
 			}

@@ -135,7 +135,9 @@ func TakesCredentials(root string) bool {
 type Config struct {
 	Media []string // as aem unseal --medium takes them, the one that is preferred first
 	Disks []string // UUIDs of the LUKS volumes whose headers are measured
-	Plain bool     // lines of text in place of the full screen
+	// Volumes are the logical volumes of LVM, as group/volume, that some of the disks are.
+	Volumes []string
+	Plain   bool // lines of text in place of the full screen
 	// Launch asks for entries in GRUB's menu that make a dynamic launch. Where they are
 	// installed already, they stay without it.
 	Launch bool
@@ -162,13 +164,19 @@ func (c Config) text() (string, error) {
 			return "", fmt.Errorf("%q is no medium that a boot can look for", m)
 		}
 	}
-	return fmt.Sprintf("# Written by aem-setup; aem unseal is told this while the machine boots.\nAEM_MEDIUM=%q\nAEM_OPTIONS=%q\n", strings.Join(c.Media, ","), strings.TrimSpace(options)), nil
+	for _, v := range c.Volumes {
+		if !harmless(v) {
+			return "", fmt.Errorf("%q is no logical volume that a boot can activate", v)
+		}
+	}
+	return fmt.Sprintf("# Written by aem-setup; aem unseal is told this while the machine boots.\nAEM_MEDIUM=%q\nAEM_OPTIONS=%q\nAEM_VOLUMES=%q\n",
+		strings.Join(c.Media, ","), strings.TrimSpace(options), strings.Join(c.Volumes, " ")), nil
 }
 
 // harmless accepts what stands for itself between a shell's quotes.
 func harmless(s string) bool {
 	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/=-_.:", r) {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("/=-_.:+", r) {
 			return false
 		}
 	}

@@ -103,13 +103,18 @@ func TestInstalledAndRemovedNothingIsLeft(t *testing.T) {
 
 func TestTheBootIsToldOfMediaAndDisks(t *testing.T) {
 	root := having(t, initramfsTools)
-	c := bootside.Config{Media: []string{"UUID=1234-ABCD", "UUID=0d3c-11aa"}, Disks: []string{"aaaa-bbbb", "cccc"}, Plain: true}
+	c := bootside.Config{Media: []string{"UUID=1234-ABCD", "UUID=0d3c-11aa"}, Disks: []string{"aaaa-bbbb", "cccc"}, Volumes: []string{"my-group/root"}, Plain: true}
 	if err := bootside.Install(root, c); err != nil {
 		t.Fatal(err)
 	}
 	conf, err := os.ReadFile(filepath.Join(root, "etc/aem/boot.conf"))
-	if err != nil || !strings.Contains(string(conf), `AEM_MEDIUM="UUID=1234-ABCD,UUID=0d3c-11aa"`) || !strings.Contains(string(conf), `AEM_OPTIONS="--disk aaaa-bbbb --disk cccc --plain"`) {
-		t.Errorf("%v: %s", err, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{`AEM_MEDIUM="UUID=1234-ABCD,UUID=0d3c-11aa"`, `AEM_OPTIONS="--disk aaaa-bbbb --disk cccc --plain"`, `AEM_VOLUMES="my-group/root"`} {
+		if !strings.Contains(string(conf), line+"\n") {
+			t.Errorf("%s is not in %s", line, conf)
+		}
 	}
 }
 

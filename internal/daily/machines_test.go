@@ -17,6 +17,7 @@ func TestOtherMachines(t *testing.T) {
 		"TPM 1.2":        {variant: plain.variant, tpm: tpm.V12, platform: drtm.TXT},
 		"UEFI":           {variant: plain.variant, firmware: debian.UEFI, tpm: tpm.V20, platform: drtm.TXT},
 		"two disks, LVM": {variant: debian.Variant{Initramfs: debian.InitramfsTools, LVM: true, Two: true}, tpm: tpm.V20, platform: drtm.SKINIT},
+		"LUKS on LVM":    {variant: debian.Variant{Initramfs: debian.InitramfsTools, OnLVM: true}, tpm: tpm.V20, platform: drtm.SKINIT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := installed(t, k)

@@ -33,6 +33,7 @@ const (
 type Variant struct {
 	Initramfs Initramfs
 	LVM       bool // the root is a logical volume inside the LUKS volume
+	OnLVM     bool // the LUKS volume of the root is a logical volume
 	Two       bool // a second LUKS volume, for /home, is unlocked with the root
 }
 
@@ -41,6 +42,9 @@ func (v Variant) args() []string {
 	args := []string{string(v.Initramfs)}
 	if v.LVM {
 		args = append(args, "lvm")
+	}
+	if v.OnLVM {
+		args = append(args, "on-lvm")
 	}
 	if v.Two {
 		args = append(args, "two")

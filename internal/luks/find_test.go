@@ -212,6 +212,20 @@ func TestCopyErrorComesWithTheVolume(t *testing.T) {
 	isCopyError(t, volumes[0].Header, volumes[0].Err)
 }
 
+// The boot activates the volume by this name, before anything can be read of it.
+func TestLogicalVolume(t *testing.T) {
+	m := newMachine(t)
+	m.disk("sda2", golden2(t))
+	m.mapped("dm-0", "LVM-x", "my--group-the--root--volume", golden1(), "sda2")
+	m.mapped("dm-1", dmA, "my--group-root", plainDisk, "dm-0")
+	m.mapped("dm-2", "LVM-y", "nohyphen", plainDisk, "sda2")
+	for device, want := range map[string]string{"/dev/dm-0": "my-group/the-root-volume", "/dev/dm-1": "", "/dev/dm-2": "", "/dev/sda2": ""} {
+		if got := (luks.Volume{Device: device}).LogicalVolume(m.root); got != want {
+			t.Errorf("%s is the logical volume %q, want %q", device, got, want)
+		}
+	}
+}
+
 func TestBeneath(t *testing.T) {
 	a := luks.Layer{UUID: "11111111222233334444555555555555", Name: "root", Device: "/dev/sda2"}
 	b := luks.Layer{UUID: "aaaaaaaabbbbccccddddeeeeeeeeeeee", Name: "more", Device: "/dev/sdb1"}

@@ -41,6 +41,28 @@ func Beneath(root, device string) ([]Layer, error) {
 	return descend(root, device, name, 0)
 }
 
+// LogicalVolume names the logical volume of LVM that a volume is, as group/volume. It is
+// empty where the volume is none.
+func (v Volume) LogicalVolume(root string) string {
+	name := sysName(v.Device)
+	if !strings.HasPrefix(attribute(classBlock(root, name, "dm/uuid")), "LVM-") {
+		return ""
+	}
+	// A hyphen within a name is written twice in the device mapper's (lvm2app, dm_split_name).
+	mapped := attribute(classBlock(root, name, "dm/name"))
+	for i := 1; i+1 < len(mapped); i++ {
+		switch {
+		case mapped[i] != '-':
+		case mapped[i+1] == '-':
+			i++
+		default:
+			single := strings.NewReplacer("--", "-")
+			return single.Replace(mapped[:i]) + "/" + single.Replace(mapped[i+1:])
+		}
+	}
+	return ""
+}
+
 func descend(root, asked, name string, depth int) ([]Layer, error) {
 	below := slaves(root, name)
 	plain := &UnencryptedError{Device: asked, Part: node(name), Reason: "there is nothing below it that is"}
