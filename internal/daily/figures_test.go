@@ -13,7 +13,7 @@ import (
 )
 
 // started is printed by a script of the test alone, right before the proof's or the peer's.
-const started = "the boot's scripts begin"
+const started = "the scripts of the boot begin"
 
 const mark = "printf '%s\\n' '#!/bin/sh' '[ \"$1\" != prereqs ] || exit 0' 'echo " + started + " >/dev/console' >/etc/initramfs-tools/scripts/init-premount/aaa && chmod 755 /etc/initramfs-tools/scripts/init-premount/aaa"
 
