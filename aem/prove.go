@@ -125,8 +125,8 @@ func (m *Machine) noRecord() *Refusal {
 	return &Refusal{Cause: CauseFirstBoot, err: seal.ErrNoRecord}
 }
 
-// otherTPM tells a TPM that was switched off, and a cleared one, from another one. It costs the time of making a
-// key, once, after a refusal.
+// otherTPM tells a TPM that was switched off, and a cleared one, from another one. It
+// costs the time of making a key, once, after a refusal.
 func (m *Machine) otherTPM(record *seal.Record, backend seal.Backend, cause error) *Refusal {
 	if off, err := m.Chip.SwitchedOff(); off && err == nil {
 		return &Refusal{Cause: CauseSwitchedOff, Detail: cause.Error(), err: cause}
