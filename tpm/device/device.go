@@ -1,9 +1,10 @@
-// Package device opens the machine's TPM: the kernel's character device, or an
-// emulator's socket. It moves bytes and knows no command beyond the one by which
+// Package device opens the machine's TPM: the kernel's character device, the chip's
+// registers without the kernel's driver, or an emulator's socket. It moves bytes and knows no command beyond the one by which
 // it asks a chip for its family.
 package device
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm/tis"
 )
 
 // ErrNoTPM says that the machine shows no TPM: there is none, the firmware hides
@@ -26,7 +28,7 @@ var ErrNoTPM = errors.New("this machine shows no TPM; look whether the firmware'
 
 // Device is an open TPM.
 type Device struct {
-	// Path is the device node or socket that was opened.
+	// Path is the device node, the socket or the locality (tis:2) that was opened.
 	Path string
 	// Version is the TPM's family.
 	Version tpm.Version
@@ -41,7 +43,9 @@ func (d *Device) Close() error { return d.closer.Close() }
 // Options say which TPM to open, and how long to wait for it.
 type Options struct {
 	// Spec is a device node, "swtpm:" and the path of an emulator's control
-	// socket, or empty for the machine's own TPM.
+	// socket, "tis:LOCALITY[@ADDRESS]" for the TPM's registers at a locality from 0
+	// to 3 (package tis; the kernel has no TPM meanwhile), or empty for the
+	// machine's own TPM.
 	Spec string
 	// Wait is how long to wait for a driver that is not ready yet. An
 	// initramfs runs while drivers are still probing.
@@ -62,6 +66,20 @@ func Open(o Options) (*Device, error) {
 	root := o.Root
 	if root == "" {
 		root = "/"
+	}
+	if spec, ok := strings.CutPrefix(o.Spec, "tis:"); ok {
+		at, err := tis.ParseSpec(spec)
+		if err != nil {
+			return nil, err
+		}
+		at.Root = root
+		t, err := tis.Open(context.Background(), at)
+		if errors.Is(err, tis.ErrNoTPM) {
+			return nil, fmt.Errorf("%w: %w", ErrNoTPM, err)
+		} else if err != nil {
+			return nil, err
+		}
+		return identify(&Device{Path: o.Spec, Channel: t, closer: t})
 	}
 	path := o.Spec
 	for deadline := time.Now().Add(o.Wait); path == ""; time.Sleep(20 * time.Millisecond) {
@@ -87,7 +105,9 @@ func Open(o Options) (*Device, error) {
 // find names the device node to use. /dev/tpmrm0 is preferred: there the kernel
 // swaps sessions and objects, so that another program's leftovers don't fill the TPM.
 func find(root string) (string, error) {
-	for _, name := range []string{"tpmrm0", "tpm0"} {
+	// A TPM whose driver was unbound and bound again is called tpm1 where the kernel's
+	// IMA keeps the first name.
+	for _, name := range []string{"tpmrm0", "tpm0", "tpmrm1", "tpm1"} {
 		path := filepath.Join(root, "dev", name)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil

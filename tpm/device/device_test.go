@@ -4,11 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
+	"github.com/antievilmaid/aem/tpm/tis"
 )
 
 // fakeRoot makes a folder with the given files below it.
@@ -50,6 +52,30 @@ func TestResourceManagerIsPreferredAndSysfsTellsTheFamily(t *testing.T) {
 	defer d.Close()
 	if filepath.Base(d.Path) != "tpmrm0" || d.Version != tpm.V20 {
 		t.Errorf("opened %s as %s", filepath.Base(d.Path), d.Version)
+	}
+}
+
+// What was bound again may have another name.
+func TestATPMWithTheSecondNameIsFound(t *testing.T) {
+	root := fakeRoot(t, map[string]string{"dev/tpm1": "", "dev/tpmrm1": "", "sys/class/tpm/tpm1/tpm_version_major": "2\n"})
+	d, err := device.Open(device.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if filepath.Base(d.Path) != "tpmrm1" || d.Version != tpm.V20 {
+		t.Errorf("opened %s as %s", filepath.Base(d.Path), d.Version)
+	}
+}
+
+func TestRegistersAreOpenedByLocality(t *testing.T) {
+	root := fakeRoot(t, map[string]string{"dev/mem": strings.Repeat("\xff", 0x10000+tis.Size)})
+	_, err := device.Open(device.Options{Root: root, Spec: "tis:2@0x10000"})
+	if !errors.Is(err, device.ErrNoTPM) || !errors.Is(err, tis.ErrNoTPM) {
+		t.Errorf("where nothing answers: %v", err)
+	}
+	if _, err := device.Open(device.Options{Root: root, Spec: "tis:9"}); err == nil || !strings.Contains(err.Error(), "locality") {
+		t.Errorf("at a locality that no TPM has: %v", err)
 	}
 }
 
