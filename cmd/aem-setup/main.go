@@ -46,7 +46,7 @@ From the next boot on, aem unseal shows the sentence before anything asks for a
 passphrase, and only if the machine is as it was sealed.`,
 	}
 	f := cmd.PersistentFlags()
-	f.StringVar(&s.where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
+	f.StringVar(&s.where.TPM, "tpm", "", `the TPM: a device, "tis:" and a locality (0 to 3) to do without the driver, or "swtpm:" and a control socket (default: this machine's)`)
 	f.StringVar(&s.where.Log, "log", "", "a file to read in place of this machine's launch log")
 	f.StringVar(&s.home, "home", aem.DefaultHome, "folder that remembers the set-up")
 	f.StringVar(&s.root, "root", "/", "root folder of the system whose boot is changed")

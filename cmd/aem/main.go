@@ -26,7 +26,7 @@ or missing, 9 another TPM, or a cleared one.`,
 	}
 	var where aem.Where
 	f := cmd.PersistentFlags()
-	f.StringVar(&where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
+	f.StringVar(&where.TPM, "tpm", "", `the TPM: a device, "tis:" and a locality (0 to 3) to do without the driver, or "swtpm:" and a control socket (default: this machine's)`)
 	f.DurationVar(&where.Wait, "wait", 0, "how long to wait for drivers of TPM and medium, such as 5s")
 	f.StringVar(&where.Log, "log", "", "a file to read in place of this machine's launch log")
 	cmd.AddCommand(unsealCommand(&where), logCommand(&where), explainCommand(), predictCommand(&where), doctorCommand(&where))

@@ -29,6 +29,9 @@ var exceptions = map[string]bool{
 // silent are the rooms that only turn bytes into values.
 var silent = []string{"tpm", "tpm12", "tpm2", "eventlog", "drtm"}
 
+// doors are the packages in silent rooms through which a device is reached.
+var doors = []string{module + "/tpm/device", module + "/tpm/tis"}
+
 // loud is what they must not use: files, devices, networks, clocks, loggers.
 var loud = []string{"os", "os/exec", "net", "net/http", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
 
@@ -100,7 +103,7 @@ func TestUIKnowsNothingOfOurs(t *testing.T) {
 
 func TestWireFormatsTouchNothing(t *testing.T) {
 	for _, p := range packages(t) {
-		if p.ImportPath == module+"/tpm/device" || !slices.Contains(silent, room(p.ImportPath)) {
+		if slices.Contains(doors, p.ImportPath) || !slices.Contains(silent, room(p.ImportPath)) {
 			continue
 		}
 		for _, imp := range p.Imports {
