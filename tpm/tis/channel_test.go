@@ -124,7 +124,7 @@ func TestAResponseCutShortIsAskedForAgain(t *testing.T) {
 func TestContextsCancelCommands(t *testing.T) {
 	both(t, func(t *testing.T, m *model) {
 		c := m.mustOpen(2)
-		m.busy = time.Hour
+		m.busy, m.lag = time.Hour, 300*time.Millisecond
 		ctx, cancel := context.WithCancel(t.Context())
 		m.clock.wake = func() {
 			if m.state == execution {
@@ -133,6 +133,9 @@ func TestContextsCancelCommands(t *testing.T) {
 		}
 		if _, err := c.SendContext(ctx, command(0x182)); !errors.Is(err, context.Canceled) || m.cancelled != 1 {
 			t.Errorf("%v, the TPM was told %d times", err, m.cancelled)
+		}
+		if m.state == execution {
+			t.Error("the TPM still computes")
 		}
 		m.busy, m.clock.wake = 0, nil
 		if _, err := c.Send(command(0x182)); err != nil {
@@ -174,8 +177,8 @@ func TestCommandsHaveTheirTime(t *testing.T) {
 func TestALocalityThatIsRefusedNamesTheReason(t *testing.T) {
 	both(t, func(t *testing.T, m *model) {
 		m.shut[2] = true
-		if _, err := m.open(tis.Config{Locality: 2}); !errors.Is(err, tis.ErrLocalityClosed) || !strings.Contains(err.Error(), "locality 2") {
-			t.Errorf("closed by the chipset: %v", err)
+		if _, err := m.open(tis.Config{Locality: 2}); !errors.Is(err, tis.ErrLocalityClosed) || !strings.Contains(err.Error(), "locality 2") || m.lost > 0 {
+			t.Errorf("closed by the chipset: %v, after %d writes", err, m.lost)
 		}
 		if _, err := m.open(tis.Config{Locality: 4}); !errors.Is(err, tis.ErrLocalityClosed) {
 			t.Errorf("the CPU's own: %v", err)
@@ -188,6 +191,9 @@ func TestALocalityThatIsRefusedNamesTheReason(t *testing.T) {
 		}
 		if waited := m.clock.now.Sub(start); waited < 750*time.Millisecond || waited > time.Second || m.active != 1 {
 			t.Errorf("waited %v, and %d has the TPM", waited, m.active)
+		}
+		if m.pending[2] {
+			t.Error("the request still stands")
 		}
 	})
 }
@@ -269,6 +275,15 @@ func TestHostileRegisters(t *testing.T) {
 		{"burst count 0 for ever", tis.FIFO, func(m *model) { m.burst = 0 }, tis.ErrTimeout, "burst count", 5 * time.Second},
 		{"Expect never falls", tis.FIFO, lieAbout(page2+0x18, func(v uint32) uint32 { return v&^0x10 | 0x08 }), tis.ErrTimeout, "Expect falls", 5 * time.Second},
 		{"Expect never rises", tis.FIFO, lieAbout(page2+0x18, func(v uint32) uint32 { return v &^ 0x08 }), tis.ErrResponse, "it expects nothing more", 5 * time.Second},
+		{"Expect falls before the last byte", tis.FIFO, func(m *model) {
+			m.burst = 100
+			m.read = func(o, v uint32) uint32 {
+				if o == page2+0x18 && m.state == reception && len(m.in) >= 49 {
+					return v &^ 0x08
+				}
+				return v
+			}
+		}, tis.ErrTimeout, "last byte", 5 * time.Second},
 		{"never ready", tis.FIFO, lieAbout(page2+0x18, always(0x80)), tis.ErrTimeout, "ready", 5 * time.Second},
 		{"a response of 4 GiB", tis.FIFO, size(^uint32(0)), tis.ErrResponse, "4294967295", 5 * time.Second},
 		{"a response of 9 bytes", tis.FIFO, size(9), tis.ErrResponse, "9 bytes", 5 * time.Second},
@@ -347,6 +362,18 @@ func TestAnAddressWithoutATPM(t *testing.T) {
 		m.read = func(uint32, uint32) uint32 { return v }
 		if _, err := m.open(tis.Config{Locality: 2}); !errors.Is(err, tis.ErrNoTPM) || m.clock.sleeps > 0 {
 			t.Errorf("all %#x: %v after %d pauses", v, err, m.clock.sleeps)
+		}
+	}
+	for _, v := range []uint32{0, ^uint32(0)} {
+		m := newModel(t, tis.CRB)
+		m.read = func(o, value uint32) uint32 {
+			if o == 0x34 {
+				return v
+			}
+			return value
+		}
+		if _, err := m.open(tis.Config{}); !errors.Is(err, tis.ErrNoTPM) {
+			t.Errorf("a CRB whose vendor is %#x: %v", v, err)
 		}
 	}
 	m := newModel(t, tis.FIFO)

@@ -9,8 +9,8 @@ import (
 	"github.com/antievilmaid/aem/tpm"
 )
 
-// Registers of the FIFO, as offsets in a locality's page (TIS 1.3, clause 11; PTP
-// 1.05, clause 6.5.2).
+// Registers of the FIFO, as offsets in a locality's page (TIS 1.3; PTP 1.05,
+// clause 6.5.2).
 const (
 	fifoAccess    = 0x000 // 8 bits: who uses the TPM
 	fifoIntEnable = 0x008 // 32 bits
@@ -165,10 +165,16 @@ func (f *fifo) ready(ctx context.Context) error {
 }
 
 // cancel ends a command: commandReady does that in every state, also while the TPM
-// computes.
+// computes. By which write it becomes idle and by which ready can't be seen, so it is
+// told until it is ready.
 func (f *fifo) cancel(ctx context.Context) error {
-	f.Write8(f.at(fifoStatus), commandReady)
-	return f.ready(ctx)
+	return f.until(ctx, timeoutB, "it has cancelled the command", func() (bool, error) {
+		s, err := f.status()
+		if err == nil && s&commandReady == 0 {
+			f.Write8(f.at(fifoStatus), commandReady)
+		}
+		return s&commandReady != 0, err
+	})
 }
 
 // burst waits until the TPM takes or gives bytes, and says how many. The count is

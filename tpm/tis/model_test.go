@@ -51,6 +51,7 @@ type model struct {
 	greedy  bool          // whoever has the TPM doesn't let go
 	only0   bool          // the CRB has one locality
 	deaf    bool          // a command can't be cancelled
+	lag     time.Duration // how long cancelling takes
 	mute    bool          // a command never ends
 	short   int           // bytes by which the FIFO's response ends too early, once
 	respond func(l int, cmd []byte) []byte
@@ -62,6 +63,10 @@ type model struct {
 	done      time.Time
 	commands  []int // the localities of the commands that came
 	cancelled int
+	aborting  bool
+	abortAt   time.Time
+	pending   [5]bool // requests that were not granted
+	lost      int     // writes to closed localities
 	retried   int
 	ints      [5]uint32
 	request   uint32 // CTRL_REQ
@@ -101,6 +106,9 @@ func (m *model) mustOpen(l tpm.Locality) *tis.Channel {
 }
 
 func (m *model) advance() {
+	if m.state == execution && m.aborting && !m.clock.now.Before(m.abortAt) {
+		m.state, m.start, m.aborting = idle, 0, false
+	}
 	if m.state == execution && !m.mute && !m.clock.now.Before(m.done) {
 		m.state, m.start = completion, 0
 		m.out, m.at = m.respond(m.active, m.in), 0
@@ -116,12 +124,10 @@ func (m *model) execute(cmd []byte) {
 }
 
 func (m *model) abort() {
-	if m.state == execution {
-		if m.deaf {
-			return
-		}
+	if m.state == execution && !m.deaf && !m.aborting {
 		m.cancelled++
-		m.state = idle
+		m.aborting, m.abortAt = true, m.clock.now.Add(m.lag)
+		m.advance()
 	}
 }
 
@@ -243,6 +249,7 @@ func (m *model) Write8(offset uint32, v uint8) {
 	m.advance()
 	switch {
 	case m.shut[l]:
+		m.lost++
 	case m.kind == tis.CRB && reg >= 0x80:
 		m.buffer[l][reg] = v
 	case m.kind == tis.FIFO && reg == 0 && v == 0x02:
@@ -277,6 +284,7 @@ func (m *model) Write32(offset, v uint32) {
 	m.advance()
 	switch {
 	case m.shut[l]:
+		m.lost++
 	case m.kind == tis.FIFO && reg == 0x08, m.kind == tis.CRB && reg == 0x50:
 		m.ints[l] = v
 	case m.kind == tis.CRB && reg == 0x08 && v == 1:
@@ -290,9 +298,6 @@ func (m *model) Write32(offset, v uint32) {
 		m.state = idle
 	case m.kind == tis.CRB && reg == 0x48 && v == 1:
 		m.abort()
-		if m.state != execution {
-			m.start = 0
-		}
 	case m.kind == tis.CRB && reg == 0x48 && v == 0:
 	case m.kind == tis.CRB && reg == 0x4c && v == 1:
 		in := m.buffer[l][0x80:]
@@ -306,10 +311,13 @@ func (m *model) Write32(offset, v uint32) {
 func (m *model) take(l int) {
 	if m.active < 0 || !m.greedy {
 		m.active = l
+	} else if m.active != l {
+		m.pending[l] = true
 	}
 }
 
 func (m *model) leave(l int) {
+	m.pending[l] = false
 	if m.active == l {
 		m.active, m.state = -1, idle
 	}

@@ -3,8 +3,8 @@ package tis
 import "fmt"
 
 // Where the registers lie unless the platform says otherwise, and how many bytes
-// they take: a page of 4 KiB for each of the localities 0 to 4 (TIS 1.3, clause
-// 10.1; PTP 1.05, clause 6.5).
+// they take: a page of 4 KiB for each of the localities 0 to 4 (TIS 1.3; PTP 1.05,
+// clause 6.5).
 const (
 	Base = 0xfed40000
 	Size = 5 * page
