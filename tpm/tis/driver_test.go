@@ -220,7 +220,7 @@ func TestWhoHasTheRegistersIsNamed(t *testing.T) {
 		want  error
 		text  string
 	}{
-		{"00000000-ffffffff : Reserved\n  00010000-00014fff : MSFT0101:00\n    00010000-00014fff : MSFT0101:00\n  00015000-00015fff : next\n", tis.ErrRegionBusy, ": MSFT0101:00 has them"},
+		{"00000000-ffffffff : Reserved\n 00010000-00014fff : PCI Bus 0000:00\n  00010000-00014fff : MSFT0101:00\n    00010000-00014fff : MSFT0101:00\n  00015000-00015fff : next\n", tis.ErrRegionBusy, ": MSFT0101:00 has them"},
 		{"00000000-ffffffff : System RAM\n", tis.ErrNotRegisters, "CONFIG_STRICT_DEVMEM"},
 		{"00000000-00000000 : MSFT0101:00\n", tis.ErrRegionBusy, "doesn't say"},
 		{"no lines\nthat-any : kernel\n", tis.ErrRegionBusy, "doesn't say"},

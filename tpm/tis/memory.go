@@ -79,8 +79,9 @@ func claims(root string, address, size uint64) (names []string) {
 		first, last, _ := strings.Cut(ends, "-")
 		from, err1 := strconv.ParseUint(first, 16, 64)
 		to, err2 := strconv.ParseUint(last, 16, 64)
-		// What is around the registers, such as the chipset's window, is no claim on them.
-		around := from < address || to > address+size-1
+		// What is around the registers is no claim on them, and neither is the
+		// chipset's window, which may be just as large.
+		around := from < address || to > address+size-1 || strings.HasPrefix(name, "PCI Bus")
 		if !ok || err1 != nil || err2 != nil || to < address || from > address+size-1 || around && name != "System RAM" || slices.Contains(names, name) {
 			continue
 		}
