@@ -59,6 +59,10 @@ const (
 	// RoleOSMLE is the data that the boot loader left for the launched kernel
 	// in the TXT heap.
 	RoleOSMLE
+	// RoleStage is the outline of what a launched Linux starts in its own place.
+	RoleStage
+	// RoleFact is something of the machine that was measured with that.
+	RoleFact
 )
 
 var roleNames = [...]string{
@@ -86,6 +90,8 @@ var roleNames = [...]string{
 	RoleModuleLine:   "boot module's command line",
 	RoleSLRT:         "secure launch resource table",
 	RoleOSMLE:        "TXT OS-to-MLE data",
+	RoleStage:        "next stage's outline",
+	RoleFact:         "fact about the machine",
 }
 
 // String names the thing for a person: "initramfs", "kernel command line".

@@ -16,7 +16,7 @@ func Roles(log *eventlog.Log) []Role {
 		return nil
 	}
 	roles := make([]Role, len(log.Events))
-	rest := platformRoles(log, roles)
+	rest := stageRoles(log, roles, platformRoles(log, roles))
 	environmentRoles(log, roles, rest)
 	return roles
 }
