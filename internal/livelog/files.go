@@ -14,6 +14,25 @@ import (
 // securityFS is where kernels show logs.
 const securityFS = "/sys/kernel/security"
 
+// stage1 asks for the log that "aem launch" put into this system's initramfs, there or
+// where it was kept when the root was switched. Most machines start without that stage, so that
+// its absence is not worth a word.
+func (s *search) stage1() {
+	for _, path := range []string{"/aem/eventlog", "/run/aem/eventlog"} {
+		name := fmt.Sprintf("%s, %s", Stage1, path)
+		b, err := readFile(s.path(path))
+		switch {
+		case err == nil:
+			// It begins with what the simulator logged, where that made the launch.
+			h, err := handover.FindUnder(s.machine.Root)
+			s.add(Found{Source: Stage1, Name: name, Bytes: b, Simulated: err == nil && h.Platform != 0})
+			return
+		case !errors.Is(err, fs.ErrNotExist):
+			s.skip(Stage1, name, err)
+		}
+	}
+}
+
 // linux asks a kernel that was launched itself (the secure launch patches for Linux).
 func (s *search) linux() {
 	s.file(Linux, "Linux", securityFS+"/slaunch/eventlog", false)

@@ -27,10 +27,12 @@ const MaxLog = 4 << 20
 // Source is a kind of place in which a log is found.
 type Source string
 
-// The sources, best first: a kernel's own account, then a table that names the
+// The sources, best first: the log that the stage before this one continued, since the
+// others end where that one began; a kernel's own account, then a table that names the
 // memory, then a printed line, then an emulation. The firmware's log is of another
 // kind: it tells of the static boot, and never of a launch.
 const (
+	Stage1    Source = "aem launch"
 	Linux     Source = "Linux"
 	OpenXT    Source = "OpenXT"
 	TXTHeap   Source = "TXT heap"
@@ -84,6 +86,7 @@ type Skipped struct {
 func Find(m Machine) (launch, static []Found, skipped []Skipped) {
 	s := newSearch(m)
 	defer s.close()
+	s.stage1()
 	s.linux()
 	s.openXT()
 	s.txt()

@@ -1,0 +1,100 @@
+package stage1_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/u-root/u-root/pkg/boot/util"
+	"golang.org/x/sys/unix"
+
+	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/internal/stage1"
+)
+
+// What the kernel is given holds the bytes, can't be changed any more, and is open for
+// writing nowhere, which kexec_file_load(2) demands.
+func TestMemoryFile(t *testing.T) {
+	f, err := stage1.MemoryFile("kernel", []byte("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if b, err := io.ReadAll(f); err != nil || string(b) != "content" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_RDONLY {
+		t.Errorf("its flags are %#x, %v", flags, err)
+	}
+	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
+	if want := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE; err != nil || seals != want {
+		t.Errorf("its seals are %#x, %v; want %#x", seals, err, want)
+	}
+}
+
+// u-root's loader sends every module through this filter, which unpacks gzip.
+func TestModulesStayAsTheyAre(t *testing.T) {
+	packed := []byte(zipped(t, "unpacked"))
+	line, modules := stage1.MultibootModules(&drtm.Stage{Kind: drtm.Xen, Line: "dom0_mem=1G", Modules: []drtm.Module{
+		{Content: packed, Line: "root=/dev/x"}, {Content: packed}, {Content: packed, Line: "a b"},
+	}})
+	var lines []string
+	for _, m := range modules {
+		lines = append(lines, m.Cmdline)
+		r := util.TryGzipFilter(m.Module)
+		got, err := io.ReadAll(io.NewSectionReader(r, 0, 1<<20))
+		if err != nil || !bytes.Equal(got, packed) {
+			t.Errorf("loaded is %q, measured was %q (%v)", got, packed, err)
+		}
+	}
+	if diff := cmp.Diff([]string{"xen dom0_mem=1G", "kernel root=/dev/x", "initrd ", "module a b"}, append([]string{line}, lines...)); diff != "" {
+		t.Errorf("lines (-want +got)\n%s", diff)
+	}
+}
+
+// The log goes with the initramfs; nothing else of what was measured is touched, and
+// what was measured itself stays as it was for who hashes it afterwards.
+func TestWhereTheLogGoes(t *testing.T) {
+	log := []byte("log")
+	with := func(initrd string) []byte {
+		b, err := stage1.WithLog([]byte(initrd), log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	module := func(s string) drtm.Module { return drtm.Module{Content: []byte(s), Line: s} }
+	for name, x := range map[string]struct{ stage, want drtm.Stage }{
+		"linux":              {drtm.Stage{Kind: drtm.Linux, Image: []byte("k"), Initrd: []byte("i")}, drtm.Stage{Kind: drtm.Linux, Image: []byte("k"), Initrd: with("i")}},
+		"linux alone":        {drtm.Stage{Kind: drtm.Linux, Image: []byte("k")}, drtm.Stage{Kind: drtm.Linux, Image: []byte("k"), Initrd: with("")}},
+		"xen":                {drtm.Stage{Kind: drtm.Xen, Modules: []drtm.Module{module("k"), module("i"), module("m")}}, drtm.Stage{Kind: drtm.Xen, Modules: []drtm.Module{module("k"), {Content: with("i"), Line: "i"}, module("m")}}},
+		"xen without initrd": {drtm.Stage{Kind: drtm.Xen, Modules: []drtm.Module{module("k")}}, drtm.Stage{Kind: drtm.Xen, Modules: []drtm.Module{module("k"), {Content: with("")}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			modules := len(x.stage.Modules)
+			got, err := stage1.HandOver(&x.stage, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&x.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if len(x.stage.Modules) != modules || modules > 1 && string(x.stage.Modules[1].Content) != "i" {
+				t.Error("the stage itself was changed")
+			}
+		})
+	}
+	if _, err := stage1.HandOver(&drtm.Stage{Kind: drtm.Xen}, log); !errors.Is(err, drtm.ErrTarget) {
+		t.Error(err)
+	}
+}
+
+func TestXenUnderUEFI(t *testing.T) {
+	err := stage1.Loader{EFI: true}.Load(&drtm.Stage{Kind: drtm.Xen, Image: []byte("x"), Modules: []drtm.Module{{}}}, nil)
+	if !errors.Is(err, stage1.ErrUEFI) || !strings.Contains(err.Error(), "root pointer") {
+		t.Error(err)
+	}
+}
