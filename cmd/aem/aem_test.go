@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/cli"
@@ -92,6 +94,11 @@ func (l *laptop) args(args ...string) []string {
 // capture runs a command line and returns what it printed.
 func capture(t *testing.T, args []string) (exit aem.Exit, stdout, stderr string) {
 	t.Helper()
+	return captureOf(t, newCommand(), args)
+}
+
+func captureOf(t *testing.T, cmd *cobra.Command, args []string) (exit aem.Exit, stdout, stderr string) {
+	t.Helper()
 	var texts [2]string
 	files := [2]**os.File{&os.Stdout, &os.Stderr}
 	var temps [2]*os.File
@@ -104,7 +111,7 @@ func capture(t *testing.T, args []string) (exit aem.Exit, stdout, stderr string)
 		*f, temps[i] = temp, temp
 		defer func() { *f = old }()
 	}
-	exit = cli.Run(t.Context(), newCommand(), args)
+	exit = cli.Run(t.Context(), cmd, args)
 	for i, temp := range temps {
 		b, err := os.ReadFile(temp.Name())
 		temp.Close()

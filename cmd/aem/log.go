@@ -52,9 +52,9 @@ func logCommand(where *aem.Where) *cobra.Command {
 		Long: `log prints what a launch measured, by this machine's log or a file's, and says for each
 PCR in each bank whether the log leads to what the TPM holds.
 
-Without a FILE the log is looked for where Linux, OpenXT, the TXT heap, the launch's
-resource table, Xen's messages and the simulator show it, and compared with this
-machine's TPM; what could not be read is named. With a FILE it is compared only where
+Without a FILE the log is looked for where aem launch left it, and where Linux, OpenXT, the
+TXT heap, the launch's resource table, Xen's messages and the simulator show it, and
+compared with this machine's TPM; what could not be read is named. With a FILE it is compared only where
 --tpm names a TPM. A FILE may be any log of a launch or of firmware, a TXT heap, a list
 of IMA, or a canonical event log. What a log says is hearsay until it agrees with the
 TPM. Exit code 4: it does not.`,

@@ -7,11 +7,16 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/stage1"
 )
 
 func main() { cli.Main(newCommand()) }
 
 func newCommand() *cobra.Command {
+	return commands(starter{stage1.ThisMachine().Load, stage1.Execute})
+}
+
+func commands(start starter) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "aem",
 		Short: "Let a machine prove itself before its owner types anything",
@@ -29,6 +34,7 @@ or missing, 9 another TPM, or a cleared one.`,
 	f.StringVar(&where.TPM, "tpm", "", `the TPM: a device, "tis:" and a locality (0 to 3) to do without the driver, or "swtpm:" and a control socket (default: this machine's)`)
 	f.DurationVar(&where.Wait, "wait", 0, "how long to wait for drivers of TPM and medium, such as 5s")
 	f.StringVar(&where.Log, "log", "", "a file to read in place of this machine's launch log")
-	cmd.AddCommand(unsealCommand(&where), logCommand(&where), explainCommand(), predictCommand(&where), doctorCommand(&where))
+	cmd.AddCommand(unsealCommand(&where), logCommand(&where), explainCommand(), predictCommand(&where), doctorCommand(&where),
+		launchCommand(&where, start))
 	return cmd
 }
