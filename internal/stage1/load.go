@@ -17,7 +17,7 @@ import (
 )
 
 // ErrUEFI says why Xen can't be started on a machine with UEFI.
-var ErrUEFI = errors.New("Xen can't be started from here on a machine with UEFI: it would not find the firmware's tables, " +
+var ErrUEFI = errors.New("a machine with UEFI can't start Xen from here: it would not find the firmware's tables, " +
 	"since Multiboot 1, which is what u-root's loader speaks, has no place for the address of ACPI's root pointer, " +
 	"and UEFI does not leave that where a BIOS does; Multiboot 2 has a tag for it, and no loader for kexec writes it yet")
 
