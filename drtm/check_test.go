@@ -209,16 +209,22 @@ func FuzzCheck(f *testing.F) {
 	for _, p := range []drtm.Platform{drtm.TXT, drtm.SKINIT} {
 		for _, v := range []tpm.Version{tpm.V12, tpm.V20} {
 			l := launch(p, v)
+			stage, err := wholeStage().Measurements(l.Algs)
+			if err != nil {
+				f.Fatal(err)
+			}
 			ms := measurements(f, l)
-			log, err := drtm.BuildLog(p, v, l.Algs, ms)
-			if err != nil {
-				f.Fatal(err)
+			for _, ms := range [][]drtm.Measurement{ms, append(slices.Clone(ms), stage...)} {
+				log, err := drtm.BuildLog(p, v, l.Algs, ms)
+				if err != nil {
+					f.Fatal(err)
+				}
+				b, err := log.AppendTo(nil)
+				if err != nil {
+					f.Fatal(err)
+				}
+				f.Add(b[:min(len(b), 8192)])
 			}
-			b, err := log.AppendTo(nil)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(b[:min(len(b), 4096)])
 		}
 	}
 	l := launch(drtm.TXT, tpm.V20)

@@ -35,7 +35,7 @@ emergency.service rescue.service dracut-emergency.service debug-shell.service"
 
 install() {
 	local unit units=/etc/systemd/system
-	inst_multiple aem modprobe mkdir rm sleep || exit 1
+	inst_multiple aem cp modprobe mkdir rm sleep || exit 1
 	inst_simple /etc/aem/boot.conf || exit 1
 	inst_script "$moddir/aem-gate" /usr/bin/aem-gate || exit 1
 	inst_simple "$moddir/aem-unseal.service" $units/aem-unseal.service || exit 1

@@ -1,6 +1,7 @@
 package bootside_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +29,7 @@ func TestTheGateHasOneWayOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		moved := strings.NewReplacer("/etc/aem/", root+"/etc/aem/", "/bin/aem", "aem", "/run/systemd/", root+"/run/systemd/", ">/dev/console", ">>"+root+"/console").Replace(string(b))
+		moved := strings.NewReplacer("/etc/aem/", root+"/etc/aem/", "/bin/aem", "aem", "/run/systemd/", root+"/run/systemd/", "/run/aem", root+"/run/aem", " /aem/", " "+root+"/aem/", ">/dev/console", ">>"+root+"/console").Replace(string(b))
 		// The stand-in refuses, crashes, is ended, and lets the boot go on at last.
 		programs := map[string]string{
 			"aem": "#!/bin/sh\necho \"$@\" >>" + root + "/calls\nls " + root + `/run/systemd/ask-password >>` + root + `/asked 2>&1
@@ -53,6 +54,9 @@ exit 1
 				t.Fatal(err)
 			}
 		}
+		if err := errors.Join(os.Mkdir(filepath.Join(root, "aem"), 0o700), os.WriteFile(filepath.Join(root, "aem/eventlog"), []byte("the log"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 		cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(root, "programs/gate"))
 		cmd.Env = append(os.Environ(), "PATH="+filepath.Join(root, "programs")+":"+os.Getenv("PATH"))
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -65,6 +69,13 @@ exit 1
 		}
 		if said, _ := os.ReadFile(filepath.Join(root, "console")); strings.Count(string(said), "trying again") != 3 {
 			t.Errorf("%s: said is %s", script, said)
+		}
+		// What the stage before this one left is there when the root was switched.
+		log := filepath.Join(root, "run/aem/eventlog")
+		if b, err := os.ReadFile(log); err != nil || string(b) != "the log" {
+			t.Errorf("%s: the log is %q, %v", script, b, err)
+		} else if info, err := os.Stat(log); err != nil || info.Mode() != 0o600 {
+			t.Errorf("%s: the log's mode is %v, %v", script, info.Mode(), err)
 		}
 		if needs != dracut {
 			continue

@@ -14,8 +14,15 @@ import (
 // ErrLocality says that the TPM was opened in a way that has no locality to choose.
 var ErrLocality = errors.New("the kernel's driver sends every command at locality 0, which can't extend PCRs 17 and 18")
 
-// OpenTPM opens a TPM as device.Options.Spec names it, at locality 2.
+// withoutDriver is the machine's own TPM at locality 2, by its registers.
+const withoutDriver = "tis:2"
+
+// OpenTPM opens a TPM as device.Options.Spec names it, at locality 2; the machine's own
+// where spec is empty.
 func OpenTPM(spec string, wait time.Duration) (*launch.TPM, error) {
+	if spec == "" {
+		spec = withoutDriver
+	}
 	d, err := device.Open(device.Options{Spec: spec, Wait: wait})
 	if err != nil {
 		return nil, err
