@@ -94,6 +94,29 @@ func TestExtendReachesEveryBankGiven(t *testing.T) {
 	}
 }
 
+// The TPM itself knows its banks: an event reaches all of them, without their being named.
+func TestEventReachesEveryBank(t *testing.T) {
+	_, chip, _, _ := launched(t, "image")
+	if err := chip.Event(13, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := chip.ReadPCRs(tpm.PCRSet(13))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 {
+		t.Fatalf("the emulator keeps four banks, read were %v", got.Algs())
+	}
+	for _, a := range got.Algs() {
+		if want, v := a.Sum(make([]byte, a.Size()), a.Sum([]byte("x"))), got.Value(a, 13); !v.Equal(want) {
+			t.Errorf("%s PCR 13 is %s; want %s", a, v, want)
+		}
+	}
+	if err := chip.Event(17, []byte("x")); !errors.Is(err, gotpm.TPMRCLocality) {
+		t.Errorf("at locality 0: %v", err)
+	}
+}
+
 // Premise of the threat model: what runs after the launch can't imitate one.
 func TestLocalityZeroCannotTouchTheLaunchPCRs(t *testing.T) {
 	_, chip, _, _ := launched(t, "image")
