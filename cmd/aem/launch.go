@@ -115,7 +115,12 @@ func (o *launchOptions) stage(log func() (*aem.LaunchLog, error)) (*drtm.Stage, 
 	if o.entry != "" {
 		return o.menuEntry(log)
 	}
-	f, err := os.Open(o.describe)
+	return describedStage(o.describe, o.root)
+}
+
+// describedStage reads what a description names.
+func describedStage(description, root string) (*drtm.Stage, error) {
+	f, err := os.Open(description)
 	if err != nil {
 		return nil, fmt.Errorf("open the launch description: %w", err)
 	}
@@ -128,7 +133,7 @@ func (o *launchOptions) stage(log func() (*aem.LaunchLog, error)) (*drtm.Stage, 
 	if err != nil {
 		return nil, err
 	}
-	return stage1.Read(d, o.root)
+	return stage1.Read(d, root)
 }
 
 // menuEntry reads what GRUB would load. A loader that the entry launches with is not

@@ -199,3 +199,38 @@ func TestLaunchUsage(t *testing.T) {
 		}
 	}
 }
+
+// aem predict knows the chain before its first boot.
+func TestPredictThen(t *testing.T) {
+	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
+		l := newLaptop(t, v)
+		x := newTarget(l)
+		args := append([]string{"predict", "--home", l.dir, "--simulated", "skinit", "--family", strings.TrimPrefix(v.String(), "TPM "), "--banks", "sha1,sha256,sha384,sha512",
+			"--then", x.description, "--then-root", x.root, "--json"}, l.flags("")...)
+		exit, out, stderr := capture(t, args)
+		var p prediction
+		if exit != aem.ExitOK || json.Unmarshal([]byte(out), &p) != nil {
+			t.Fatalf("exit %d, %s", exit, stderr)
+		}
+		start := x.starter()
+		compared := 0
+		start.execute = func() error {
+			for _, b := range l.pcrs() {
+				for _, r := range []tpm.PCR{17, 18} {
+					compared++
+					if got, want := p.PCRs[b.Alg.String()][uint32(r)], b.Values[r].String(); got != want {
+						t.Errorf("%s PCR %d: predicted %s, the TPM holds %s", b.Alg, r, got, want)
+					}
+				}
+			}
+			return nil
+		}
+		captureOf(t, commands(start), l.args("launch", "--describe", x.description, "--root", x.root))
+		if compared != 2*len(l.launch.Algs) {
+			t.Errorf("%s: %d values were compared", v, compared)
+		}
+	}
+	if exit, _, _ := capture(t, []string{"predict", "--then", "x"}); exit != aem.ExitUsage {
+		t.Errorf("without a simulation: exit %d", exit)
+	}
+}

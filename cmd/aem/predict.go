@@ -31,6 +31,7 @@ type predictOptions struct {
 	entry, booted, boot  string
 	good, home, diff     string
 	simulated            string
+	then, thenRoot       string
 	version              string
 	banks                []string
 	keep, score, asJSON  bool
@@ -74,6 +75,8 @@ of it was right.`,
 	f.StringVar(&o.simulated, "simulated", "", "compute drtmsim's launch, by txt or skinit")
 	f.StringVar(&o.version, "family", "2.0", "the TPM's family, with --simulated: 1.2 or 2.0")
 	f.StringSliceVar(&o.banks, "banks", []string{"sha256"}, "the TPM's banks, with --simulated")
+	f.StringVar(&o.then, "then", "", "what aem launch then starts: its description, with --simulated")
+	f.StringVar(&o.thenRoot, "then-root", "/", "the folder below which that description's files are")
 	f.BoolVar(&o.keep, "keep", false, "remember the prediction")
 	f.BoolVar(&o.score, "score", false, "compare the prediction that was kept with this boot")
 	f.BoolVar(&o.asJSON, "json", false, "print it as JSON")
@@ -110,6 +113,9 @@ type predictedEvent struct {
 
 func predict(where aem.Where, o *predictOptions) error {
 	home := aem.OpenHome(o.home)
+	if o.then != "" && o.simulated == "" {
+		return cli.Usage("what aem launch adds can be computed with --simulated only; on the machine, aem launch --dry-run says it")
+	}
 	if o.score {
 		return score(where, home, o.asJSON)
 	}
@@ -242,7 +248,13 @@ func (o *predictOptions) simulate(now *drtm.Boot) (*drtm.Forecast, error) {
 	if now.Loader == nil {
 		return nil, cli.Usage("--loader is needed: the file that drtmsim was given, or wrote with drtmsim loader")
 	}
-	return aem.PredictSimulated(p, version, algs, now)
+	var stage *drtm.Stage
+	if o.then != "" {
+		if stage, err = describedStage(o.then, o.thenRoot); err != nil {
+			return nil, err
+		}
+	}
+	return aem.PredictSimulated(p, version, algs, now, stage)
 }
 
 // read reads files that were given by hand.
