@@ -32,8 +32,9 @@ $(PROGRAMS:%=build/bin/%):
 deps: ## install the emulators and tools that tests and demo need (apt-get)
 	@scripts/install-deps
 
-kernel: ## fetch Debian's kernel for the guests into build/kernel
+kernel: ## fetch Debian's kernel and Xen for the guests into build
 	@scripts/fetch-kernel
+	@scripts/fetch-xen
 
 check: ## formatting, go vet, staticcheck
 	@unformatted=$$(gofmt -l $(SOURCES)); \

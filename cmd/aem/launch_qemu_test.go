@@ -14,10 +14,29 @@ import (
 	"github.com/antievilmaid/aem/tpm"
 )
 
-// The whole chain into Linux: drtmsim launches a kernel with aem in its initramfs, that
-// measures another one at locality 2 and starts it, and there aem log finds the log,
-// which leads to what the TPM holds; and that is what the files say.
-func TestChainInQEMU(t *testing.T) {
+// The whole chain into Linux.
+func TestChainToLinuxInQEMU(t *testing.T) {
+	chain(t, launch.Description{
+		Kernel: launch.File{Path: "/target/vmlinuz", Line: "console=ttyS0 panic=-1 quiet real=yes"}, Initrd: &launch.File{Path: "/target/initrd"},
+		Measure: launch.Measure{Files: []string{"/etc/fact"}},
+	}, testbed.Config{Memory: 1024})
+}
+
+// The whole chain into Xen and its dom0, with a BIOS. What the last system prints goes to
+// Xen's console: without Xen nothing would arrive.
+func TestChainToXenInQEMU(t *testing.T) {
+	chain(t, launch.Description{
+		// Under emulation, dom0 needs an FPU that is not switched lazily, and no SMAP.
+		Hypervisor: &launch.File{Path: "/target/xen.gz", Line: "console=com1 com1=115200,8n1 loglvl=none guest_loglvl=none dom0_mem=512M,max:512M spec-ctrl=eager-fpu"},
+		Kernel:     launch.File{Path: "/target/vmlinuz", Line: "console=hvc0 panic=-1 quiet loglevel=1"}, Initrd: &launch.File{Path: "/target/initrd"},
+	}, testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}})
+}
+
+// chain lets drtmsim launch a kernel with aem in its initramfs, which measures what d
+// describes at locality 2 and starts it. There aem log finds the log, which leads to what
+// the TPM holds; and that is what the files say.
+func chain(t *testing.T, d launch.Description, config testbed.Config) {
+	t.Helper()
 	testbed.Need(t, "qemu-system-x86_64", "swtpm")
 	kernel, err := testbed.FindKernel()
 	if err != nil {
@@ -37,16 +56,18 @@ func TestChainInQEMU(t *testing.T) {
 	realInitrd, err := real.Build(kernel)
 	must(err)
 
-	const line, realLine = "console=ttyS0 panic=-1 quiet", "console=ttyS0 panic=-1 quiet real=yes"
-	d := launch.Description{
-		Kernel: launch.File{Path: "/target/vmlinuz", Line: realLine}, Initrd: &launch.File{Path: "/target/initrd"},
-		Measure: launch.Measure{Files: []string{"/etc/fact"}},
-	}
+	const line = "console=ttyS0 panic=-1 quiet"
 	description, err := json.Marshal(d)
 	must(err)
 	im := &testbed.Image{Steps: []testbed.Step{testbed.Run("/bin/aem", "launch", "--describe", "/launch.json", "--json")}}
 	must(im.Program("bin/aem", "./cmd/aem"))
 	content := map[string][]byte{"target/vmlinuz": vmlinuz, "target/initrd": realInitrd, "launch.json": description, "etc/fact": []byte("a fact")}
+	if d.Hypervisor != nil {
+		path, err := testbed.FindXen()
+		must(err)
+		content["target/xen.gz"], err = os.ReadFile(path)
+		must(err)
+	}
 	here := filepath.Join(dir, "root")
 	for name, b := range content {
 		im.File(name, 0o600, b)
@@ -85,9 +106,8 @@ func TestChainInQEMU(t *testing.T) {
 			must(err)
 
 			files := []string{"--loader", loader, "--target", "linux", "--kernel", kernel.Image, "--append", line, "--initrd", initrdFile, "--platform", c.platform}
-			report := bootAndReport(t, drtmsim, files, c.version, testbed.Config{
-				Kernel: kernel.Image, Initrd: initrdFile, Append: line, Memory: 1024,
-			})
+			config.Kernel, config.Initrd, config.Append = kernel.Image, initrdFile, line
+			report := bootAndReport(t, drtmsim, files, c.version, config)
 			if report.Launch != drtm.Verified.String() || report.Source != "aem launch, /aem/eventlog" {
 				t.Errorf("the real system says of its launch: %s, %s; the log was found at %s", report.Launch, report.Reason, report.Source)
 			}

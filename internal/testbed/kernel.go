@@ -33,6 +33,20 @@ func FindKernel() (Kernel, error) {
 	return k, nil
 }
 
+// FindXen finds the hypervisor that scripts/fetch-xen put under build/xen, compressed
+// with gzip as Debian has it.
+func FindXen() (string, error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, "build", "xen", "xen.gz")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("there is no Xen for the guests; scripts/fetch-xen fetches it: %w", err)
+	}
+	return path, nil
+}
+
 // DiskModules are the modules that a guest needs to mount an ext4 file system
 // from a virtio disk.
 func DiskModules() []string { return []string{"virtio_pci", "virtio_blk", "ext4"} }
