@@ -54,7 +54,7 @@ type Client struct{ conn net.Conn }
 // Dial connects to plymouthd at an address, and sees that it answers. Where none
 // runs, this ends at once.
 func Dial(ctx context.Context, address string) (*Client, error) {
-	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "unix", address)
+	conn, err := (&net.Dialer{Timeout: patience}).DialUnix(ctx, "unix", nil, &net.UnixAddr{Name: address, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("find plymouthd: %w", err)
 	}
