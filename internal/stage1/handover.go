@@ -3,12 +3,17 @@ package stage1
 import (
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/antievilmaid/aem/drtm"
-	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/livelog"
 )
 
 // LogPath is where the next stage finds the log, in its initramfs.
-const LogPath = "aem/eventlog"
+const (
+	logFolder = "aem"
+	LogPath   = logFolder + "/eventlog"
+)
 
 // roomForLog is what is left behind a file in memory, so that the usual log is
 // appended without a copy of the file. It also holds the archive around it.
@@ -27,18 +32,34 @@ const roomForLog = 256 << 10
 // see the log's bytes, too. That is for the initramfs to want, and it is measured.)
 // And it must not come first, where early microcode has to be.
 func WithLog(initrd, log []byte) ([]byte, error) {
-	var a initramfs.Archive
-	a.Dir("aem", 0o700)
-	a.File(LogPath, 0o600, log)
-	archive, err := a.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("write the log for the next stage: %w", err)
+	if len(log) > livelog.MaxLog {
+		return nil, fmt.Errorf("write the log for the next stage: it has %d bytes, more than any log", len(log))
 	}
 	// The kernel looks for the next archive at a multiple of four bytes.
-	for len(initrd)%4 != 0 {
-		initrd = append(initrd, 0)
+	b := align(initrd)
+	b = entry(b, 1, logFolder, unix.S_IFDIR|0o700, nil)
+	b = entry(b, 2, LogPath, unix.S_IFREG|0o600, log)
+	return entry(b, 0, "TRAILER!!!", 0, nil), nil
+}
+
+// entry appends one file to an archive in the "newc" format (the kernel's
+// Documentation/driver-api/early-userspace/buffer-format.rst). The archive begins at a
+// multiple of four in b.
+func entry(b []byte, inode int, name string, mode uint32, content []byte) []byte {
+	links, size := min(inode, 1), len(content)
+	b = fmt.Appendf(b, "070701%08X%08X", inode, mode)
+	for _, field := range []int{0, 0, links, 0, size, 0, 0, 0, 0, len(name) + 1, 0} { // owners, time, devices and checksum are zero
+		b = fmt.Appendf(b, "%08X", field)
 	}
-	return append(initrd, archive...), nil
+	b = align(append(append(b, name...), 0))
+	return align(append(b, content...))
+}
+
+func align(b []byte) []byte {
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	return b
 }
 
 // handOver is the stage as it is loaded: the log goes with the initramfs, which under

@@ -36,6 +36,24 @@ func archive(t *testing.T, fill func(*initramfs.Archive)) []byte {
 	return b
 }
 
+// The archive is the one that the general writer makes, which the kernel reads.
+func TestArchiveOfTheLog(t *testing.T) {
+	for n := range 5 {
+		log := bytes.Repeat([]byte{7}, n)
+		var a initramfs.Archive
+		a.Dir("aem", 0o700)
+		a.File("aem/eventlog", 0o600, log)
+		want, err := a.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := stage1.WithLog(nil, log)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes of log, %v:\n%q\n%q", n, err, got, want)
+		}
+	}
+}
+
 // The log arrives, and it alone, whatever the initramfs has in its place.
 func TestLogInAnInitramfs(t *testing.T) {
 	plain := archive(t, func(*initramfs.Archive) {})
