@@ -54,7 +54,7 @@ func Diff(before, after Summary) []string {
 			names = append(names, s)
 		}
 	}
-	slices.SortFunc(names, func(x, y subject) int {
+	slices.SortStableFunc(names, func(x, y subject) int {
 		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(len(x.number), len(y.number)), cmp.Compare(x.number, y.number), cmp.Compare(x.section, y.section))
 	})
 	var list []string

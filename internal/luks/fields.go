@@ -95,7 +95,7 @@ func (f *fields) numbered(o object, section string, limit uint64) []entry {
 		}
 		list = append(list, entry{int(n), body})
 	}
-	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.number, b.number) })
+	slices.SortStableFunc(list, func(a, b entry) int { return cmp.Compare(a.number, b.number) })
 	return list
 }
 

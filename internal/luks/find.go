@@ -38,7 +38,7 @@ func Find(root string) ([]Volume, error) {
 			list = append(list, v)
 		}
 	}
-	slices.SortFunc(list, func(a, b Volume) int {
+	slices.SortStableFunc(list, func(a, b Volume) int {
 		if (a.Header == nil) != (b.Header == nil) {
 			if a.Header == nil {
 				return 1

@@ -230,7 +230,7 @@ type span struct{ from, to uint64 }
 // same place: two slots that read one area could be opened with the passphrase of one.
 func checkAreas(f *fields, slots []KeySlot, areas span) {
 	sorted := slices.Clone(slots)
-	slices.SortFunc(sorted, func(a, b KeySlot) int {
+	slices.SortStableFunc(sorted, func(a, b KeySlot) int {
 		if a.Area.Offset < b.Area.Offset {
 			return -1
 		}

@@ -330,6 +330,6 @@ func (fs *rootfs) files() []File {
 		}
 	}
 	visit(fs.root)
-	slices.SortFunc(list, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(list, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	return list
 }
