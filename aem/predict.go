@@ -29,14 +29,14 @@ func Predict(good *LaunchLog, before, after *drtm.Boot) (*drtm.Forecast, error) 
 }
 
 // PredictSimulated computes the launch that drtmsim makes of a boot entry, and what
-// aem launch adds to it, where stage is not nil.
-func PredictSimulated(p drtm.Platform, v tpm.Version, algs []tpm.Alg, after *drtm.Boot, stage *drtm.Stage) (*drtm.Forecast, error) {
+// aem launch adds to it, where stage is not nil; approval may be nil.
+func PredictSimulated(p drtm.Platform, v tpm.Version, algs []tpm.Alg, after *drtm.Boot, approval *drtm.Approval, stage *drtm.Stage) (*drtm.Forecast, error) {
 	target, err := after.Target(p, v, algs)
 	if err != nil {
 		return nil, err
 	}
 	if stage != nil {
-		target = drtm.ChainLaunch{First: target, Algs: algs, Stage: stage}
+		target = drtm.ChainLaunch{First: target, Algs: algs, Approval: approval, Stage: stage}
 	}
 	ms, err := target.Measurements()
 	if err != nil {

@@ -138,7 +138,7 @@ func (f *Forecast) PCRs() tpm.Banks { return Replay(f.Log) }
 var fileRoles = map[Role]bool{
 	RoleUnknown: true, RoleLoader: true, RoleEntryOffset: true, RoleKernel: true, RoleHypervisor: true, RoleTboot: true, RoleInitrd: true,
 	RoleCommandLine: true, RoleBootParams: true, RoleBootInfo: true, RoleModule: true, RoleModuleLine: true, RoleSINITKey: true,
-	RoleStage: true, RoleFact: true,
+	RoleStage: true, RoleFact: true, RolePolicyKey: true, RoleApproval: true,
 }
 
 // Next computes the log of the next launch from that of a good one.

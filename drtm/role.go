@@ -63,6 +63,10 @@ const (
 	RoleStage
 	// RoleFact is something of the machine that was measured with that.
 	RoleFact
+	// RolePolicyKey is the key that signs what a launched Linux may start.
+	RolePolicyKey
+	// RoleApproval is whether the policy so signed approved of that.
+	RoleApproval
 )
 
 var roleNames = [...]string{
@@ -92,6 +96,8 @@ var roleNames = [...]string{
 	RoleOSMLE:        "TXT OS-to-MLE data",
 	RoleStage:        "next stage's outline",
 	RoleFact:         "fact about the machine",
+	RolePolicyKey:    "launch policy's key",
+	RoleApproval:     "launch policy's answer",
 }
 
 // String names the thing for a person: "initramfs", "kernel command line".

@@ -143,15 +143,16 @@ func (s *Stage) Measurements(algs []tpm.Alg) ([]Measurement, error) {
 
 // ChainLaunch is a launch of a Linux that then starts a stage.
 type ChainLaunch struct {
-	First Target
-	Algs  []tpm.Alg
-	Stage *Stage
+	First    Target
+	Algs     []tpm.Alg
+	Approval *Approval // nil where no policy is asked
+	Stage    *Stage
 }
 
 // LaunchData is what the CPU hashes.
 func (l ChainLaunch) LaunchData() []byte { return l.First.LaunchData() }
 
-// Measurements are those of the launch, and then those of the stage.
+// Measurements are those of the launch, and then those of the approval and the stage.
 func (l ChainLaunch) Measurements() ([]Measurement, error) {
 	ms, err := l.First.Measurements()
 	if err != nil {
@@ -160,6 +161,9 @@ func (l ChainLaunch) Measurements() ([]Measurement, error) {
 	more, err := l.Stage.Measurements(l.Algs)
 	if err != nil {
 		return nil, err
+	}
+	if l.Approval != nil {
+		ms = append(ms, l.Approval.Measurements(l.Algs)...)
 	}
 	return append(ms, more...), nil
 }
@@ -193,6 +197,7 @@ func stageRoles(log *eventlog.Log, roles []Role, events []int) (rest []int) {
 			}
 			return events
 		}
+		approvalRoles(log, roles, events, n)
 		for k, i := range events {
 			switch {
 			case k == n:
@@ -211,13 +216,8 @@ func stageRoles(log *eventlog.Log, roles []Role, events []int) (rest []int) {
 // readOutline says what follows an event that begins a stage, by PCR.
 func readOutline(e *eventlog.Event) (code, data []Role, ok bool) {
 	lines := strings.Split(string(e.Data), "\n")
-	if e.PCR != tpm.PCRData || e.Type != eventlog.Slaunch || len(lines) < 2 || lines[0] != stageTitle {
+	if e.PCR != tpm.PCRData || len(lines) < 2 || lines[0] != stageTitle || !textMeasured(e) {
 		return nil, nil, false
-	}
-	for _, d := range e.Digests {
-		if d.Alg.Available() && !d.Digest.Equal(d.Alg.Sum(e.Data)) {
-			return nil, nil, false
-		}
 	}
 	switch lines[1] {
 	case Linux.String():

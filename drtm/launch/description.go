@@ -56,9 +56,9 @@ func (d *Description) Kind() drtm.Kind {
 	return drtm.Linux
 }
 
-// ParseDescription reads a description, in JSON. It takes nothing that two readers
-// might understand differently: no key that it does not know, none twice, none in
-// other letters, and nothing behind the end. The error wraps [ErrDescription].
+// ParseDescription reads a description, in JSON: no key that it does not know, none
+// twice, none in other letters, and nothing behind the end. The error wraps
+// [ErrDescription].
 func ParseDescription(b []byte) (*Description, error) {
 	d, err := parse(b)
 	if err != nil {
@@ -68,30 +68,39 @@ func ParseDescription(b []byte) (*Description, error) {
 }
 
 func parse(b []byte) (*Description, error) {
+	var d *Description
+	if err := decode(b, MaxDescription, &d); err != nil {
+		return nil, err
+	}
+	return d, d.check()
+}
+
+// decode reads JSON into what a pointer points to. It takes nothing that two readers
+// might understand differently.
+func decode[T any](b []byte, limit int, into **T) error {
 	switch {
-	case len(b) > MaxDescription:
-		return nil, fmt.Errorf("it has %d bytes; %d are allowed", len(b), MaxDescription)
+	case len(b) > limit:
+		return fmt.Errorf("it has %d bytes; %d are allowed", len(b), limit)
 	case len(bytes.TrimSpace(b)) == 0:
-		return nil, errors.New("it is empty")
+		return errors.New("it is empty")
 	case !utf8.Valid(b):
-		return nil, errors.New("it is not UTF-8")
+		return errors.New("it is not UTF-8")
 	}
 	if err := checkKeys(json.NewDecoder(bytes.NewReader(b))); err != nil {
-		return nil, err
+		return err
 	}
 	in := json.NewDecoder(bytes.NewReader(b))
 	in.DisallowUnknownFields()
-	var d *Description
-	if err := in.Decode(&d); err != nil {
-		return nil, err
+	if err := in.Decode(into); err != nil {
+		return err
 	}
 	if _, err := in.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows its end")
+		return errors.New("something follows its end")
 	}
-	if d == nil {
-		return nil, errors.New("it is null")
+	if *into == nil {
+		return errors.New("it is null")
 	}
-	return d, d.check()
+	return nil
 }
 
 // checkKeys refuses keys that package json would take all the same: it forgives

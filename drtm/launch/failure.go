@@ -14,8 +14,10 @@ const (
 	ReadPCRs   Step = "read-pcrs"   // what the launch and nobody else left there
 	FindLog    Step = "find-log"    // of the launch
 	Check      Step = "check"       // that there was a launch, and that its log is true
+	Authority  Step = "authority"   // of the policy that has to approve; measured first
 	ReadFiles  Step = "read-files"  // each once
 	Hash       Step = "hash"        // in every bank
+	Approval   Step = "approval"    // by the policy
 	ExtendLog  Step = "extend-log"  // with what will be measured
 	LoadKernel Step = "load-kernel" // hand the bytes to who starts them
 	Extend     Step = "extend"      // the PCRs

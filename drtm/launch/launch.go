@@ -25,6 +25,8 @@ type Machine struct {
 	// Stage reads what to start, each thing once: what it returns is measured, and is
 	// what Load gets.
 	Stage func() (*drtm.Stage, error)
+	// Demand is that a policy approves of the stage; nil where none has to.
+	Demand *Demand
 	// Load hands the stage to who will start it, with the log that goes on to it.
 	Load func(s *drtm.Stage, log []byte) error
 	// Execute starts what was loaded. It comes back only where that was not possible.
@@ -50,6 +52,8 @@ type run struct {
 	step    Step
 	tpm     *TPM
 	chip    chip
+	// extended counts the plan's measurements that the TPM has.
+	extended int
 }
 
 func (r *run) open() (err error) {
@@ -88,8 +92,24 @@ func (r *run) launch() (err error) {
 	if err := notVerified(plan.Launch); err != nil {
 		return err
 	}
+	if err := r.authority(plan); err != nil {
+		return err
+	}
+	// The key is measured before anything that it signed is looked at.
+	if plan.Approval != nil {
+		if err := r.extend(plan); err != nil {
+			return err
+		}
+	}
 	if err := r.read(plan); err != nil {
 		return err
+	}
+	if plan.Refusal != nil {
+		r.step = Approval
+		if r.machine.Demand.Anyway == nil {
+			return plan.Refusal
+		}
+		r.machine.Demand.Anyway(plan.Refusal)
 	}
 	r.step = ExtendLog
 	if err := plan.extendLog(log); err != nil {
@@ -100,10 +120,8 @@ func (r *run) launch() (err error) {
 		return err
 	}
 	r.step = Extend
-	for _, e := range plan.Measurements {
-		if err := r.chip.Extend(e.PCR, e.Digests); err != nil {
-			return fmt.Errorf("measure the %s: %w", e.Role, err)
-		}
+	if err := r.extend(plan); err != nil {
+		return err
 	}
 	r.step = Confirm
 	if err := r.confirm(plan); err != nil {
@@ -116,12 +134,27 @@ func (r *run) launch() (err error) {
 	return errors.Join(ErrReturned, r.machine.Execute())
 }
 
+// extend measures what the TPM does not have yet.
+func (r *run) extend(p *Plan) error {
+	for _, m := range p.Measurements[r.extended:] {
+		if err := r.chip.Extend(m.PCR, m.Digests); err != nil {
+			return fmt.Errorf("measure the %s: %w", m.Role, err)
+		}
+		r.extended++
+	}
+	return nil
+}
+
 // Plan is what a launch would measure.
 type Plan struct {
 	Stage        *drtm.Stage
 	Measurements []drtm.Measurement
 	// Launch is what is known of the launch that the stage would continue.
 	Launch drtm.Launch
+	// Approval is what a policy says of the stage; nil where none has to approve.
+	// Refusal, which wraps [ErrNotApproved], says why it does not.
+	Approval *drtm.Approval
+	Refusal  error
 	// Log is that launch's log with the stage's events, and PCRs what it leads to. Both
 	// are nil where the launch is not verified.
 	Log  *eventlog.Log
@@ -142,6 +175,9 @@ func (m *Machine) Plan() (*Plan, error) {
 	defer r.release()
 	p, log, err := r.look()
 	if err != nil {
+		return nil, &Failure{Step: r.step, Err: err}
+	}
+	if err := r.authority(p); err != nil {
 		return nil, &Failure{Step: r.step, Err: err}
 	}
 	if err := r.read(p); err != nil {
@@ -172,15 +208,40 @@ func (r *run) look() (*Plan, *eventlog.Log, error) {
 	return &Plan{Launch: drtm.Check(log, actual), algs: actual.Algs()}, log, nil
 }
 
-// read reads the stage and hashes it in every bank that the TPM has.
+// authority reads the key of the policy that has to approve.
+func (r *run) authority(p *Plan) error {
+	d := r.machine.Demand
+	if d == nil {
+		return nil
+	}
+	r.step = Authority
+	key, err := d.Key()
+	if err != nil {
+		return err
+	}
+	p.Approval = &drtm.Approval{Key: key}
+	p.Measurements = p.Approval.Measurements(p.algs)[:1]
+	return nil
+}
+
+// read reads the stage, hashes it in every bank that the TPM has, and asks the policy.
 func (r *run) read(p *Plan) (err error) {
 	r.step = ReadFiles
 	if p.Stage, err = r.machine.Stage(); err != nil {
 		return err
 	}
 	r.step = Hash
-	p.Measurements, err = p.Stage.Measurements(p.algs)
-	return err
+	if p.Approval == nil {
+		p.Measurements, err = p.Stage.Measurements(p.algs)
+		return err
+	}
+	ms, refusal, err := r.machine.Demand.measure(p.Approval.Key, p.Stage, p.algs)
+	if err != nil {
+		return err
+	}
+	p.Refusal, p.Approval.Approved = refusal, refusal == nil
+	p.Measurements = append(p.Approval.Measurements(p.algs), ms...)
+	return nil
 }
 
 // notVerified is why nothing may be measured.
