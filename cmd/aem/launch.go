@@ -30,6 +30,7 @@ type starter struct {
 type launchOptions struct {
 	describe, entry, boot, root string
 	dryRun, powerOff, asJSON    bool
+	policy                      policyOptions
 }
 
 func launchCommand(where *aem.Where, start starter) *cobra.Command {
@@ -52,11 +53,18 @@ does not lead to what the TPM holds: exit code 4. After every failure but the fi
 these, PCRs 17 and 18 are capped, so that nothing opens in this boot; where the TPM did not
 take even that, the machine must be switched off, which --power-off does.
 
+With --policy-key nothing is started that the policy signed with that key does not approve
+of: exit code 4. The key and the answer are measured, too. --launch-unapproved starts it
+all the same, measured as not approved. aem-setup policy makes keys and policies.
+
 --dry-run prints what would be measured, and changes nothing.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("describe") == cmd.Flags().Changed("entry") {
 				return cli.Usage("say what to start: give --describe or --entry")
+			}
+			if err := o.policy.check(); err != nil {
+				return err
 			}
 			return o.run(*where, start)
 		},
@@ -66,21 +74,28 @@ take even that, the machine must be switched off, which --power-off does.
 	f.StringVar(&o.entry, "entry", "", "GRUB's menu entry to start: a title, an identifier, a number, or default")
 	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads, for --entry (default: this machine's)")
 	f.StringVar(&o.root, "root", "/", "the folder below which the description's files are")
+	o.policy.flags(f)
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be measured, and change nothing")
 	f.BoolVar(&o.powerOff, "power-off", false, "switch the machine off where nothing was started")
 	f.BoolVar(&o.asJSON, "json", false, "print it as JSON")
 	return cmd
 }
 
-func (o *launchOptions) run(where aem.Where, start starter) error {
+// machine is this machine, as launch sees it.
+func (o *launchOptions) machine(where aem.Where, start starter) launch.Machine {
 	log := func() (*aem.LaunchLog, error) { return aem.FindOrReadLog(where.Log) }
-	m := launch.Machine{
+	return launch.Machine{
 		Open:    func() (*launch.TPM, error) { return stage1.OpenTPM(where.TPM, where.Wait) },
 		Log:     func() (*eventlog.Log, error) { return wholeLog(log()) },
 		Stage:   func() (*drtm.Stage, error) { return o.stage(log) },
+		Demand:  o.policy.demand(),
 		Load:    start.load,
 		Execute: start.execute,
 	}
+}
+
+func (o *launchOptions) run(where aem.Where, start starter) error {
+	m := o.machine(where, start)
 	if o.dryRun {
 		m.Open = func() (*launch.TPM, error) { return stage1.LookAtTPM(where.TPM, where.Wait) }
 		p, err := m.Plan()
@@ -89,6 +104,7 @@ func (o *launchOptions) run(where aem.Where, start starter) error {
 		}
 		return o.show(p)
 	}
+	defer stage1.Undisturbed()()
 	err := o.showFailure(m.Launch())
 	if o.powerOff {
 		unix.Sync()
@@ -115,25 +131,7 @@ func (o *launchOptions) stage(log func() (*aem.LaunchLog, error)) (*drtm.Stage, 
 	if o.entry != "" {
 		return o.menuEntry(log)
 	}
-	return describedStage(o.describe, o.root)
-}
-
-// describedStage reads what a description names.
-func describedStage(description, root string) (*drtm.Stage, error) {
-	f, err := os.Open(description)
-	if err != nil {
-		return nil, fmt.Errorf("open the launch description: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, launch.MaxDescription+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the launch description: %w", err)
-	}
-	d, err := launch.ParseDescription(b)
-	if err != nil {
-		return nil, err
-	}
-	return stage1.Read(d, root)
+	return stage1.ReadDescribed(o.describe, o.root)
 }
 
 // menuEntry reads what GRUB would load. A loader that the entry launches with is not
@@ -163,6 +161,8 @@ type launchPlan struct {
 	Kind         string             `json:"kind"`
 	Launch       string             `json:"launch"` // verified, not launched, unproven
 	Reason       string             `json:"reason,omitempty"`
+	Policy       string             `json:"policy,omitempty"`  // approved, not approved
+	Refusal      string             `json:"refusal,omitempty"` // why not
 	Measurements []planned          `json:"measurements"`
 	PCRs         map[string]pcrList `json:"pcrs,omitempty"` // afterwards, of 17 and 18
 }
@@ -176,6 +176,12 @@ type planned struct {
 
 func (o *launchOptions) show(p *launch.Plan) error {
 	l := launchPlan{Kind: p.Stage.Kind.String(), Launch: p.Launch.State.String(), Reason: p.Launch.Reason}
+	if p.Approval != nil {
+		l.Policy = "approved"
+	}
+	if p.Refusal != nil {
+		l.Policy, l.Refusal = "not approved", p.Refusal.Error()
+	}
 	for _, m := range p.Measurements {
 		x := planned{uint32(m.PCR), m.Role.String(), eventlog.Printable(m.Data), map[string]string{}}
 		for _, d := range m.Digests {
@@ -197,9 +203,13 @@ func (o *launchOptions) show(p *launch.Plan) error {
 	if o.asJSON {
 		err = json.NewEncoder(os.Stdout).Encode(l)
 	} else {
-		err = l.print(os.Stdout)
+		err = l.print(os.Stdout, o.policy.anyway)
 	}
-	if exit := exitOfState(p.Launch.State); err == nil && exit != aem.ExitOK {
+	exit := exitOfState(p.Launch.State)
+	if exit == aem.ExitOK && p.Refusal != nil && !o.policy.anyway {
+		exit = aem.ExitMeasurements
+	}
+	if err == nil && exit != aem.ExitOK {
 		return cli.Done{Exit: exit}
 	}
 	return err
@@ -215,7 +225,7 @@ func exitOfState(s drtm.State) aem.Exit {
 	return aem.ExitMeasurements
 }
 
-func (l *launchPlan) print(out io.Writer) error {
+func (l *launchPlan) print(out io.Writer, anyway bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PCR\tWHAT\tDIGEST\tTEXT")
 	for _, m := range l.Measurements {
@@ -224,6 +234,13 @@ func (l *launchPlan) print(out io.Writer) error {
 			digest = m.Digests[tpm.SHA1.String()]
 		}
 		fmt.Fprintf(w, "%d\t%s\t%.12s\t%.44s\n", m.PCR, m.What, digest, m.Text)
+	}
+	if l.Refusal != "" && !anyway {
+		fmt.Fprintf(w, "\nNothing would be started: %s.\n", l.Refusal)
+		return w.Flush()
+	}
+	if l.Refusal != "" {
+		fmt.Fprintf(w, "\nIt would be launched all the same: %s.\n", l.Refusal)
 	}
 	if l.Reason != "" {
 		fmt.Fprintf(w, "\nNothing would be started. The launch is %s: %s.\n", l.Launch, l.Reason)
@@ -255,7 +272,7 @@ func (o *launchOptions) showFailure(err error) error {
 	}
 	exit := aem.ExitError
 	switch {
-	case errors.Is(err, launch.ErrUnproven), errors.Is(err, launch.ErrLost):
+	case errors.Is(err, launch.ErrUnproven), errors.Is(err, launch.ErrLost), errors.Is(err, launch.ErrNotApproved):
 		exit = aem.ExitMeasurements
 	case errors.Is(err, launch.ErrNotLaunched), errors.Is(err, aem.ErrNotPossible), errors.Is(err, stage1.ErrUEFI), errors.Is(err, stage1.ErrLocality):
 		exit = aem.ExitNotPossible

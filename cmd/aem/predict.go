@@ -16,6 +16,7 @@ import (
 	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/internal/bootside"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/stage1"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -32,6 +33,7 @@ type predictOptions struct {
 	good, home, diff     string
 	simulated            string
 	then, thenRoot       string
+	policy               policyOptions
 	version              string
 	banks                []string
 	keep, score, asJSON  bool
@@ -77,6 +79,7 @@ of it was right.`,
 	f.StringSliceVar(&o.banks, "banks", []string{"sha256"}, "the TPM's banks, with --simulated")
 	f.StringVar(&o.then, "then", "", "what aem launch then starts: its description, with --simulated")
 	f.StringVar(&o.thenRoot, "then-root", "/", "the folder below which that description's files are")
+	o.policy.flags(f)
 	f.BoolVar(&o.keep, "keep", false, "remember the prediction")
 	f.BoolVar(&o.score, "score", false, "compare the prediction that was kept with this boot")
 	f.BoolVar(&o.asJSON, "json", false, "print it as JSON")
@@ -115,6 +118,12 @@ func predict(where aem.Where, o *predictOptions) error {
 	home := aem.OpenHome(o.home)
 	if o.then != "" && o.simulated == "" {
 		return cli.Usage("what aem launch adds can be computed with --simulated only; on the machine, aem launch --dry-run says it")
+	}
+	if o.policy.given() && o.then == "" {
+		return cli.Usage("a policy belongs to what aem launch starts, which --then names")
+	}
+	if err := o.policy.check(); err != nil {
+		return err
 	}
 	if o.score {
 		return score(where, home, o.asJSON)
@@ -250,11 +259,17 @@ func (o *predictOptions) simulate(now *drtm.Boot) (*drtm.Forecast, error) {
 	}
 	var stage *drtm.Stage
 	if o.then != "" {
-		if stage, err = describedStage(o.then, o.thenRoot); err != nil {
+		if stage, err = stage1.ReadDescribed(o.then, o.thenRoot); err != nil {
 			return nil, err
 		}
 	}
-	return aem.PredictSimulated(p, version, algs, now, stage)
+	var approval *drtm.Approval
+	if demand := o.policy.demand(); demand != nil {
+		if approval, err = demand.Approval(stage); err != nil {
+			return nil, err
+		}
+	}
+	return aem.PredictSimulated(p, version, algs, now, approval, stage)
 }
 
 // read reads files that were given by hand.

@@ -27,6 +27,30 @@ var (
 	ErrPacked = errors.New("the file can't be unpacked")
 )
 
+// ReadDescribed reads what the description in a file starts, below a root folder.
+func ReadDescribed(description, root string) (*drtm.Stage, error) {
+	b, err := ReadBounded(description, launch.MaxDescription)
+	if err != nil {
+		return nil, fmt.Errorf("read the launch description: %w", err)
+	}
+	d, err := launch.ParseDescription(b)
+	if err != nil {
+		return nil, err
+	}
+	return Read(d, root)
+}
+
+// ReadBounded reads a file, and at most one byte more than the limit, by which its
+// reader sees that it is too long.
+func ReadBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
 // Read reads what a description starts, below a root folder.
 func Read(d *launch.Description, root string) (*drtm.Stage, error) {
 	r := reader{root: root, left: MaxLoaded}
