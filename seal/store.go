@@ -48,7 +48,7 @@ func generations(folder fs.FS) ([]uint64, error) {
 			list = append(list, g)
 		}
 	}
-	slices.SortFunc(list, func(a, b uint64) int { return cmp.Compare(b, a) })
+	slices.SortStableFunc(list, func(a, b uint64) int { return cmp.Compare(b, a) })
 	return list, nil
 }
 

@@ -99,7 +99,7 @@ func matches(patterns []string, name string) bool {
 // set sorts a list and takes out what stands in it twice.
 func set(l []any) []any {
 	byText := func(a, b any) int { return cmp.Compare(literal(a), literal(b)) }
-	return slices.CompactFunc(slices.SortedFunc(slices.Values(l), byText), func(a, b any) bool { return byText(a, b) == 0 })
+	return slices.CompactFunc(slices.SortedStableFunc(slices.Values(l), byText), func(a, b any) bool { return byText(a, b) == 0 })
 }
 
 // component is a member's name. One that could be taken for something else is quoted.
