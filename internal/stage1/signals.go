@@ -16,5 +16,11 @@ import (
 func Undisturbed() (again func()) {
 	list := []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGUSR1, unix.SIGUSR2}
 	signal.Ignore(list...)
-	return func() { signal.Reset(list...) }
+	return func() {
+		// Asked for and given back, a signal has its ordinary effect again; Reset alone
+		// leaves it ignored.
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, list...)
+		signal.Stop(c)
+	}
 }
