@@ -1,11 +1,15 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/drtm/launch"
@@ -14,12 +18,12 @@ import (
 	"github.com/antievilmaid/aem/tpm"
 )
 
-// The whole chain into Linux.
+// The whole chain into Linux, of which a policy approves; and a policy that does not.
 func TestChainToLinuxInQEMU(t *testing.T) {
 	chain(t, launch.Description{
 		Kernel: launch.File{Path: "/target/vmlinuz", Line: "console=ttyS0 panic=-1 quiet real=yes"}, Initrd: &launch.File{Path: "/target/initrd"},
 		Measure: launch.Measure{Files: []string{"/etc/fact"}},
-	}, testbed.Config{Memory: 1024})
+	}, testbed.Config{Memory: 1024}, true)
 }
 
 // The whole chain into Xen and its dom0, with a BIOS. What the last system prints goes to
@@ -29,13 +33,14 @@ func TestChainToXenInQEMU(t *testing.T) {
 		// Under emulation, dom0 needs an FPU that is not switched lazily, and no SMAP.
 		Hypervisor: &launch.File{Path: "/target/xen.gz", Line: "console=com1 com1=115200,8n1 loglvl=none guest_loglvl=none dom0_mem=512M,max:512M spec-ctrl=eager-fpu"},
 		Kernel:     launch.File{Path: "/target/vmlinuz", Line: "console=hvc0 panic=-1 quiet loglevel=1"}, Initrd: &launch.File{Path: "/target/initrd"},
-	}, testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}})
+	}, testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}}, false)
 }
 
 // chain lets drtmsim launch a kernel with aem in its initramfs, which measures what d
 // describes at locality 2 and starts it. There aem log finds the log, which leads to what
-// the TPM holds; and that is what the files say.
-func chain(t *testing.T, d launch.Description, config testbed.Config) {
+// the TPM holds; and that is what the files say. With a policy, that has to approve, and
+// a last boot has one that does not.
+func chain(t *testing.T, d launch.Description, config testbed.Config, policed bool) {
 	t.Helper()
 	testbed.Need(t, "qemu-system-x86_64", "swtpm")
 	kernel, err := testbed.FindKernel()
@@ -59,8 +64,6 @@ func chain(t *testing.T, d launch.Description, config testbed.Config) {
 	const line = "console=ttyS0 panic=-1 quiet"
 	description, err := json.Marshal(d)
 	must(err)
-	im := &testbed.Image{Steps: []testbed.Step{testbed.Run("/bin/aem", "launch", "--describe", "/launch.json", "--json")}}
-	must(im.Program("bin/aem", "./cmd/aem"))
 	content := map[string][]byte{"target/vmlinuz": vmlinuz, "target/initrd": realInitrd, "launch.json": description, "etc/fact": []byte("a fact")}
 	if d.Hypervisor != nil {
 		path, err := testbed.FindXen()
@@ -70,14 +73,40 @@ func chain(t *testing.T, d launch.Description, config testbed.Config) {
 	}
 	here := filepath.Join(dir, "root")
 	for name, b := range content {
-		im.File(name, 0o600, b)
 		must(os.MkdirAll(filepath.Dir(filepath.Join(here, name)), 0o700))
 		must(os.WriteFile(filepath.Join(here, name), b, 0o600))
 	}
-	initrd, err := im.Build(kernel)
+	stage, err := stage1.Read(&d, here)
 	must(err)
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := key.Public().(ed25519.PublicKey)
+	// initramfs is that of the launched Linux, with a policy that approves of a stage.
+	initramfs := func(approved *drtm.Stage) []byte {
+		t.Helper()
+		step := []string{"/bin/aem", "launch", "--describe", "/launch.json", "--json"}
+		im := &testbed.Image{}
+		must(im.Program("bin/aem", "./cmd/aem"))
+		for name, b := range content {
+			im.File(name, 0o600, b)
+		}
+		if policed {
+			step = append(step, "--policy", "/policy", "--policy-key", "/policy.pub")
+			entry, err := launch.Approve("the real system", approved, tpm.SHA256)
+			must(err)
+			now := time.Now().UTC()
+			p := launch.Policy{Version: 1, Issued: now.AddDate(0, 0, -1), Expires: now.AddDate(0, 0, 1), Hash: "sha256", Approved: []launch.Approved{entry}}
+			file, err := p.Sign(key)
+			must(err)
+			im.File("policy", 0o600, file)
+			im.File("policy.pub", 0o600, launch.PublicKeyFile(public))
+		}
+		im.Steps = []testbed.Step{testbed.Run(step...), testbed.Run("/bin/aem", "log", "--tpm", "tis:0", "--json")}
+		b, err := im.Build(kernel)
+		must(err)
+		return b
+	}
+	initrd := initramfs(stage)
 	initrdFile, loader, drtmsim := filepath.Join(dir, "initrd"), filepath.Join(dir, "loader"), filepath.Join(dir, "drtmsim")
-	must(os.WriteFile(initrdFile, initrd, 0o600))
 	b, err := testbed.Program("./cmd/drtmsim")
 	must(err)
 	must(os.WriteFile(drtmsim, b, 0o700))
@@ -90,6 +119,7 @@ func chain(t *testing.T, d launch.Description, config testbed.Config) {
 		{"txt", tpm.V20, []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}}, {"skinit", tpm.V12, []tpm.Alg{tpm.SHA1}},
 	} {
 		t.Run(c.platform+" "+c.version.String(), func(t *testing.T) {
+			must(os.WriteFile(initrdFile, initrd, 0o600))
 			if out, err := exec.Command(drtmsim, "loader", "--platform", c.platform, loader).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -98,9 +128,11 @@ func chain(t *testing.T, d launch.Description, config testbed.Config) {
 			platform, err := drtm.ParsePlatform(c.platform)
 			must(err)
 			first := drtm.LinuxLaunch{Platform: platform, Version: c.version, Algs: c.algs, Loader: block, Kernel: vmlinuz, Initrd: initrd, CommandLine: line}
-			stage, err := stage1.Read(&d, here)
-			must(err)
-			ms, err := drtm.ChainLaunch{First: first, Algs: c.algs, Stage: stage}.Measurements()
+			var approval *drtm.Approval
+			if policed {
+				approval = &drtm.Approval{Key: public, Approved: true}
+			}
+			ms, err := drtm.ChainLaunch{First: first, Algs: c.algs, Approval: approval, Stage: stage}.Measurements()
 			must(err)
 			want, err := drtm.Predict(c.algs, ms)
 			must(err)
@@ -111,18 +143,56 @@ func chain(t *testing.T, d launch.Description, config testbed.Config) {
 			if report.Launch != drtm.Verified.String() || report.Source != "aem launch, /aem/eventlog" {
 				t.Errorf("the real system says of its launch: %s, %s; the log was found at %s", report.Launch, report.Reason, report.Source)
 			}
-			compared := 0
-			for _, v := range report.Verdicts {
-				a, err := tpm.ParseAlg(v.Bank)
-				must(err)
-				compared++
-				if got := want.Value(a, tpm.PCR(v.PCR)).String(); got != v.TPM {
-					t.Errorf("%s PCR %d: the files say %s, the TPM holds %s", v.Bank, v.PCR, got, v.TPM)
+			holds(t, report, want)
+			if !policed || c.version != tpm.V20 {
+				return
+			}
+
+			// A policy of another command line: the TPM then holds the launch, the key that
+			// has to sign, and the cap.
+			other := *stage
+			other.Line += " init=/bin/sh"
+			initrd := initramfs(&other)
+			must(os.WriteFile(initrdFile, initrd, 0o600))
+			first.Initrd = initrd
+			ms, err = first.Measurements()
+			must(err)
+			want, err = drtm.Predict(c.algs, append(ms, approval.Measurements(c.algs)[0]))
+			must(err)
+			for i := range want {
+				for _, p := range []tpm.PCR{17, 18} {
+					must(want[i].Extend(p, want[i].Alg.Sum([]byte("aem launch: refused approval"))))
 				}
 			}
-			if compared == 0 || c.version == tpm.V12 && compared != 2 {
-				t.Errorf("%d values were compared", compared)
+			said := bootAndExpect(t, drtmsim, files, c.version, config, `(?s)(\{"step":[^\n]*\})\s+GUEST exit 4 .*?(\{"kind":.*\})\s+GUEST exit`)
+			var failure launchFailure
+			if err := json.Unmarshal([]byte(said[1]), &failure); err != nil || failure.Step != launch.Approval || !failure.Capped || !strings.Contains(failure.Error, "kernel command line") {
+				t.Errorf("the refusal: %s (%v)", said[1], err)
 			}
+			must(json.Unmarshal([]byte(said[2]), report))
+			holds(t, report, want)
 		})
+	}
+}
+
+// holds compares what a guest's TPM holds with what the files say.
+func holds(t *testing.T, report *logReport, want tpm.Banks) {
+	t.Helper()
+	compared := map[string]bool{}
+	for _, v := range report.Verdicts {
+		a, err := tpm.ParseAlg(v.Bank)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.PCR != 17 && v.PCR != 18 {
+			continue
+		}
+		compared[fmt.Sprint(v.Bank, v.PCR)] = true
+		if got := want.Value(a, tpm.PCR(v.PCR)).String(); got != v.TPM {
+			t.Errorf("%s PCR %d: the files say %s, the TPM holds %s", v.Bank, v.PCR, got, v.TPM)
+		}
+	}
+	if len(compared) != 2*len(want) {
+		t.Errorf("compared were %v", compared)
 	}
 }

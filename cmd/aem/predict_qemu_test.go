@@ -89,6 +89,17 @@ func TestPredictionsHoldInQEMU(t *testing.T) {
 // bootAndReport boots a guest behind drtmsim and returns what aem log says in it.
 func bootAndReport(t *testing.T, drtmsim string, files []string, v tpm.Version, c testbed.Config) *logReport {
 	t.Helper()
+	var r logReport
+	said := bootAndExpect(t, drtmsim, files, v, c, `(?s)(\{"kind":.*\})\s+GUEST exit`)
+	if err := json.Unmarshal([]byte(said[1]), &r); err != nil {
+		t.Fatalf("%v: %.500s", err, said[1])
+	}
+	return &r
+}
+
+// bootAndExpect boots a guest behind drtmsim and returns what it prints of a pattern.
+func bootAndExpect(t *testing.T, drtmsim string, files []string, v tpm.Version, c testbed.Config, pattern string) []string {
+	t.Helper()
 	conn, emulator := testbed.NewTPM(t, v)
 	conn.Close()
 	dir, err := os.MkdirTemp("", "aem-predict-") // a socket's path must be short
@@ -110,13 +121,9 @@ func bootAndReport(t *testing.T, drtmsim string, files []string, v tpm.Version, 
 		time.Sleep(5 * time.Millisecond)
 	}
 	g := testbed.NewGuest(t, c)
-	m, err := g.Expect(t.Context(), `(?s)(\{"kind":.*\})\s+GUEST exit`)
+	m, err := g.Expect(t.Context(), pattern)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r logReport
-	if err := json.Unmarshal([]byte(m[1]), &r); err != nil {
-		t.Fatalf("%v: %.500s", err, m[1])
-	}
-	return &r
+	return m
 }
