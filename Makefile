@@ -9,8 +9,9 @@ SOURCES     = $(shell find . -name '*.go' -not -path './build/*')
 
 # Static and reproducible: the same sources and the same Go give the same bytes,
 # wherever the tree lies and whether or not it is a git clone. Without inlining aem is
-# 0.4 MB smaller, and what it waits for is the TPM.
-GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags=all=-l -ldflags='-s -w -buildid='
+# 0.4 MB smaller, and with functions at every 16th byte, not 32nd, 0.1 MB; what it waits
+# for is the TPM.
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags=all=-l -ldflags='-s -w -buildid= -funcalign=16'
 
 # An ordinary user's PATH lacks the folders in which Debian keeps mke2fs and others.
 export PATH := $(PATH):/usr/sbin:/sbin
