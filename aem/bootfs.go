@@ -38,6 +38,9 @@ func bootFilesystem() bootentry.Filesystem {
 		f.Dir = "/"
 	}
 	f.UUID, f.Label = diskName("/dev/disk/by-uuid", boot), diskName("/dev/disk/by-label", boot)
+	if f.UUID == "" {
+		f.UUID = uuidWithoutUdev(boot)
+	}
 	if line, err := os.ReadFile("/proc/cmdline"); err == nil {
 		if _, rest, ok := strings.Cut(string(line), "BOOT_IMAGE=("); ok {
 			if name, _, ok := strings.Cut(rest, ")"); ok {
@@ -46,6 +49,16 @@ func bootFilesystem() bootentry.Filesystem {
 		}
 	}
 	return f
+}
+
+// uuidWithoutUdev reads the UUID from the disk itself: stage 1 of a launch has no udev.
+func uuidWithoutUdev(dev uint64) string {
+	node, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(dev), unix.Minor(dev)))
+	if err != nil {
+		return ""
+	}
+	uuid, _ := fileSystemUUID(deviceNode(filepath.Base(node)))
+	return uuid
 }
 
 // deviceOf is the number of the device that holds a file, or 0.

@@ -31,7 +31,7 @@ func findMedium(name string) (string, error) {
 	}
 	var found []string
 	for _, d := range devices {
-		path := filepath.Join("/dev", strings.ReplaceAll(d.Name(), "!", "/"))
+		path := deviceNode(d.Name())
 		if got, err := fileSystemUUID(path); err == nil && strings.EqualFold(got, uuid) {
 			found = append(found, path)
 		}
@@ -43,6 +43,11 @@ func findMedium(name string) (string, error) {
 		return found[0], nil
 	}
 	return "", fmt.Errorf("%w: %s", ErrTwoMedia, strings.Join(found, ", "))
+}
+
+// deviceNode is the path of a block device that sysfs names.
+func deviceNode(name string) string {
+	return filepath.Join("/dev", strings.ReplaceAll(name, "!", "/"))
 }
 
 // fileSystemUUID reads the UUID of a file system that a medium may have, as blkid

@@ -26,13 +26,32 @@ var ErrNoMedium = errors.New("the medium can't be read")
 // pulled out. Where none is there yet they are waited for: an initramfs runs while
 // drivers are still probing.
 func ReadMedium(names []string, wait time.Duration) ([]seal.Stored, error) {
+	path, err := waitForMedium(names, wait)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
+	}
+	return readMedium(path)
+}
+
+// MountDisk mounts a block device, named as a medium is, read-only and so that nothing on
+// it can run, on a folder that it makes. It waits for the device as [ReadMedium] does.
+func MountDisk(name, folder string, wait time.Duration) error {
+	path, err := waitForMedium([]string{name}, wait)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", name, err)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	return mountReadOnly(path, folder)
+}
+
+// waitForMedium is the path of the first medium that is there, once one is.
+func waitForMedium(names []string, wait time.Duration) (string, error) {
 	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
 		path, err := firstMedium(names)
-		switch {
-		case err == nil:
-			return readMedium(path)
-		case errors.Is(err, ErrTwoMedia), time.Now().After(deadline):
-			return nil, fmt.Errorf("%w: %w", ErrNoMedium, err)
+		if err == nil || errors.Is(err, ErrTwoMedia) || time.Now().After(deadline) {
+			return path, err
 		}
 	}
 }

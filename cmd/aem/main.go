@@ -3,18 +3,30 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/stage1"
+	"github.com/antievilmaid/aem/internal/stage1/image"
 )
 
-func main() { cli.Main(newCommand()) }
+func main() {
+	// The kernel starts the first process by this name, with words of its command line
+	// as arguments, which are none for stage 1.
+	if os.Getpid() == 1 && os.Args[0] == image.Init {
+		stageOne()
+	}
+	cli.Main(newCommand())
+}
 
 func newCommand() *cobra.Command {
-	return commands(starter{stage1.ThisMachine().Load, stage1.Execute})
+	return commands(thisMachine())
 }
+
+func thisMachine() starter { return starter{stage1.ThisMachine().Load, stage1.Execute} }
 
 func commands(start starter) *cobra.Command {
 	cmd := &cobra.Command{

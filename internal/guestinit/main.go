@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/antievilmaid/aem/internal/firstprocess"
 	"github.com/antievilmaid/aem/internal/guestinit/script"
 )
 
@@ -35,10 +36,10 @@ func main() {
 
 // live does the guest's work and says how it should end.
 func live() (end string, err error) {
-	if err := mountSystem(); err != nil {
+	if err := firstprocess.MountSystem(); err != nil {
 		return "", err
 	}
-	if err := loadModules(); err != nil {
+	if err := firstprocess.LoadModules(); err != nil {
 		return "", err
 	}
 	args, err := os.ReadFile("/proc/cmdline")

@@ -155,19 +155,39 @@ func (m *Modules) Order(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// Modules adds the named modules with all that they need, and [ModuleList],
-// which tells whoever loads them the order. It may be called once.
-func (a *Archive) Modules(m *Modules, names ...string) {
+// Module is a file with a module, as it was put into an archive.
+type Module struct {
+	Path string
+	Size int
+}
+
+// AddModules adds the named modules with all that they need, in the order in which they
+// load, and [ModuleList], which tells that order to whoever loads them. It may be called
+// once, and returns what it added.
+func (a *Archive) AddModules(m *Modules, names ...string) ([]Module, error) {
 	order, err := m.Order(names...)
 	if err != nil {
-		a.fail(fmt.Errorf("put modules into the initramfs: %w", err))
-		return
+		return nil, fmt.Errorf("put modules into the initramfs: %w", err)
 	}
+	var added []Module
 	var list strings.Builder
 	for _, f := range order {
-		name := path.Join("lib/modules", filepath.Base(m.dir), f)
-		a.CopyFile(name, 0o644, filepath.Join(m.dir, f))
-		fmt.Fprintf(&list, "/%s\n", name)
+		content, err := os.ReadFile(filepath.Join(m.dir, f))
+		if err != nil {
+			return nil, fmt.Errorf("put modules into the initramfs: %w", err)
+		}
+		name := path.Join("/lib/modules", filepath.Base(m.dir), f)
+		a.File(name, 0o644, content)
+		fmt.Fprintln(&list, name)
+		added = append(added, Module{name, len(content)})
 	}
 	a.File(ModuleList, 0o644, []byte(list.String()))
+	return added, nil
+}
+
+// Modules is AddModules for who builds an archive as a list of additions.
+func (a *Archive) Modules(m *Modules, names ...string) {
+	if _, err := a.AddModules(m, names...); err != nil {
+		a.fail(err)
+	}
 }

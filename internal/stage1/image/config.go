@@ -1,0 +1,91 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Where stage 1 has its things.
+const (
+	Init            = "/init" // the program aem, which is the first process by this name
+	ConfigPath      = "/etc/aem/stage1.json"
+	DescriptionPath = "/etc/aem/launch.json"
+)
+
+// BootFolder is where GRUB's menu is looked for.
+const BootFolder = "/boot"
+
+// ErrConfig says that stage 1 could not do what it is told.
+var ErrConfig = errors.New("stage 1 can't be told that")
+
+// Config tells stage 1 what to mount, and what to start where there is no description.
+type Config struct {
+	Mounts []Mount `json:"mounts,omitempty"`
+	// Entry is an entry of GRUB's menu in BootFolder; empty where there is a description.
+	Entry string `json:"entry,omitempty"`
+}
+
+// Mount is a file system that is mounted read-only.
+type Mount struct {
+	Disk   string `json:"disk"` // a device, or UUID= and the file system's UUID
+	Folder string `json:"folder"`
+}
+
+// ParseMount reads "DISK:FOLDER". Paths of disks may hold colons, so the last one counts.
+func ParseMount(s string) (Mount, error) {
+	at := strings.LastIndexByte(s, ':')
+	if at < 0 {
+		return Mount{}, fmt.Errorf("%w: %q is no disk and folder, such as UUID=0a1b2c3d:/boot", ErrConfig, s)
+	}
+	m := Mount{Disk: s[:at], Folder: s[at+1:]}
+	return m, m.check()
+}
+
+// reserved are the folders of stage 1's own.
+var reserved = []string{"aem", "dev", "etc", "init", "lib", "proc", "run", "sys"}
+
+func (m Mount) check() error {
+	first, _, _ := strings.Cut(strings.TrimPrefix(m.Folder, "/"), "/")
+	switch {
+	case !strings.HasPrefix(m.Disk, "/dev/") && !(strings.HasPrefix(m.Disk, "UUID=") && len(m.Disk) > len("UUID=")):
+		return fmt.Errorf("%w: %q is no disk; name a device in /dev, or UUID= and the UUID of its file system", ErrConfig, m.Disk)
+	case !strings.HasPrefix(m.Folder, "/") || path.Clean(m.Folder) != m.Folder || m.Folder == "/":
+		return fmt.Errorf("%w: %q is no folder to mount something on", ErrConfig, m.Folder)
+	case slices.Contains(reserved, first):
+		return fmt.Errorf("%w: stage 1 has things of its own in /%s", ErrConfig, first)
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	var seen []string
+	for _, m := range c.Mounts {
+		if err := m.check(); err != nil {
+			return err
+		}
+		if slices.Contains(seen, m.Folder) {
+			return fmt.Errorf("%w: two disks are to be mounted on %s", ErrConfig, m.Folder)
+		}
+		seen = append(seen, m.Folder)
+	}
+	if c.Entry != "" && !slices.Contains(seen, BootFolder) {
+		return fmt.Errorf("%w: a menu entry is looked for in GRUB's menu, so the file system with it must be mounted on %s", ErrConfig, BootFolder)
+	}
+	return nil
+}
+
+// ParseConfig reads what [Build] wrote.
+func ParseConfig(b []byte) (*Config, error) {
+	in := json.NewDecoder(bytes.NewReader(b))
+	in.DisallowUnknownFields()
+	var c Config
+	if err := in.Decode(&c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return &c, c.check()
+}
