@@ -52,7 +52,7 @@ passphrase, and only if the machine is as it was sealed.`,
 	f.StringVar(&s.root, "root", "/", "root folder of the system whose boot is changed")
 	f.BoolVar(&s.json, "json", false, "print reports as JSON")
 	cmd.AddCommand(doctorCommand(s), initCommand(s), secretCommand(s), sealCommand(s), approveCommand(s), mediaCommand(s), bootCommand(s),
-		statusCommand(s), explainCommand(s), journalCommand(s), policyCommand(s), uninstallCommand(s))
+		statusCommand(s), explainCommand(s), journalCommand(s), policyCommand(s), stage1Command(s), uninstallCommand(s))
 	return cmd
 }
 

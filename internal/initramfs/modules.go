@@ -155,7 +155,7 @@ func (m *Modules) Order(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// Module is a file with a module, as it was put into an archive.
+// Module is a file with a module, as it was put into an archive, or [ModuleList].
 type Module struct {
 	Path string
 	Size int
@@ -182,7 +182,7 @@ func (a *Archive) AddModules(m *Modules, names ...string) ([]Module, error) {
 		added = append(added, Module{name, len(content)})
 	}
 	a.File(ModuleList, 0o644, []byte(list.String()))
-	return added, nil
+	return append(added, Module{"/" + ModuleList, list.Len()}), nil
 }
 
 // Modules is AddModules for who builds an archive as a list of additions.

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/durable"
+	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/image"
+)
+
+func stage1Command(s *setup) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "stage1",
+		Short: "Make the small Linux that a firmware launches, and that starts the real system",
+		Long: `Some firmware launches a small Linux, and not the real system. What runs in that Linux is
+stage 1: it loads the real system's hypervisor, kernel, initramfs and command lines,
+measures them, and starts them (aem launch).`,
+	}
+	cmd.AddCommand(stage1Build(s))
+	return cmd
+}
+
+// stage1Options are the flags of aem-setup stage1 build.
+type stage1Options struct {
+	describe, entry, out, program, modules string
+	mounts, load                           []string
+	dryRun                                 bool
+}
+
+func stage1Build(s *setup) *cobra.Command {
+	o := &stage1Options{}
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Make the initramfs of stage 1",
+		Long: `build makes the initramfs for the Linux that is launched. In it are the program aem, as the
+first process; what it is to start; the kernel modules that it needs to reach that, in
+their order; and nothing else. There is no shell. The same things give the same bytes.
+
+What to start is a file in JSON (--describe; the launch's measurement of the initramfs
+then covers it, and an update of the real system needs a new stage 1), or an entry of
+GRUB's menu on the boot partition (--entry; stage 1 stays as it is, and what the menu says
+is measured when it is started). The files lie on disks that are mounted read-only:
+
+  aem-setup stage1 build --entry default --mount UUID=1b2c3d4e-...:/boot \
+    --module nvme --module ext4 --out /boot/stage1.img
+
+The modules are those of the kernel that will be launched, which may be another than the
+one that runs: --modules names their folder. What is built into it needs no module. If stage 1
+can't start the system it says why, closes the PCRs, and waits for the word off or restart.
+
+--dry-run lists what would be in it. aem predict --then computes what the chain measures.`,
+		Args: cli.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return o.run(s) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.describe, "describe", "", "a file that describes what to start, for aem launch")
+	f.StringVar(&o.entry, "entry", "", "GRUB's menu entry to start: a title, an identifier, a number, or default")
+	f.StringArrayVar(&o.mounts, "mount", nil, "DISK:FOLDER, mounted read-only; a disk is a device, or UUID= and the UUID of its file system")
+	f.StringArrayVar(&o.load, "module", nil, "a kernel module to load, by name; what it needs comes with it")
+	f.StringVar(&o.modules, "modules", "", "the folder with the launched kernel's modules (default: those of the running kernel)")
+	f.StringVar(&o.program, "aem", "", "the program aem (default: the one beside this program, or in PATH)")
+	f.StringVar(&o.out, "out", "", "the file to write")
+	dryRunFlag(cmd, &o.dryRun)
+	return cmd
+}
+
+// stage1Report is what --json prints.
+type stage1Report struct {
+	Out    string       `json:"out,omitempty"`
+	Size   int          `json:"size"`
+	Bare   int          `json:"size_without_modules"`
+	SHA256 aem.HexBytes `json:"sha256"`
+	Files  []image.File `json:"files"`
+}
+
+func (o *stage1Options) run(s *setup) error {
+	if (o.describe == "") == (o.entry == "") {
+		return cli.Usage("say what to start: give --describe or --entry")
+	}
+	if o.out == "" && !o.dryRun {
+		return cli.Usage("say where to write it: give --out")
+	}
+	options, err := o.read(s.root)
+	if err != nil {
+		return err
+	}
+	im, err := image.Build(*options)
+	if errors.Is(err, image.ErrConfig) {
+		return cli.UsageError{Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("make the initramfs of stage 1: %w", err)
+	}
+	sum := sha256.Sum256(im.Bytes)
+	r := stage1Report{o.out, len(im.Bytes), im.Bare, sum[:], im.Files}
+	if o.dryRun {
+		return s.would(r, "write %s", r.text())
+	}
+	if err := durable.Write(o.out, im.Bytes, nil); err != nil {
+		return fmt.Errorf("write the initramfs of stage 1: %w", err)
+	}
+	return s.report(r, "Wrote "+r.text()+"The launch measures it: what is sealed opens with this one alone.")
+}
+
+func (r *stage1Report) text() string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s, %.1f MB, of which %.1f MB are not kernel modules. In it, unpacked:\n",
+		cmp.Or(r.Out, "an initramfs"), float64(r.Size)/1e6, float64(r.Bare)/1e6)
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, f := range r.Files {
+		fmt.Fprintf(w, "  %d\t%s\n", f.Size, f.Path)
+	}
+	w.Flush()
+	fmt.Fprintf(&b, "SHA-256 %x. ", []byte(r.SHA256))
+	return b.String()
+}
+
+// read reads what goes into the initramfs.
+func (o *stage1Options) read(root string) (*image.Options, error) {
+	options := &image.Options{Config: image.Config{Entry: o.entry}, Load: o.load}
+	for _, m := range o.mounts {
+		mount, err := image.ParseMount(m)
+		if err != nil {
+			return nil, cli.UsageError{Err: err}
+		}
+		options.Mounts = append(options.Mounts, mount)
+	}
+	program, err := o.findProgram()
+	if err != nil {
+		return nil, err
+	}
+	if options.Program, err = os.ReadFile(program); err != nil {
+		return nil, fmt.Errorf("read the program for stage 1: %w", err)
+	}
+	if o.describe != "" {
+		if options.Description, err = os.ReadFile(o.describe); err != nil {
+			return nil, fmt.Errorf("read the launch description: %w", err)
+		}
+	}
+	if len(o.load) == 0 {
+		return options, nil
+	}
+	folder := o.modules
+	if folder == "" {
+		var name unix.Utsname
+		if err := unix.Uname(&name); err != nil {
+			return nil, fmt.Errorf("ask which kernel runs: %w", err)
+		}
+		folder = filepath.Join(root, "lib/modules", unix.ByteSliceToString(name.Release[:]))
+	}
+	options.Modules, err = initramfs.ReadModules(folder)
+	return options, err
+}
+
+// findProgram finds aem: one built together with this program is the right one.
+func (o *stage1Options) findProgram() (string, error) {
+	if o.program != "" {
+		return o.program, nil
+	}
+	if own, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(own), "aem")
+		if _, err := os.Stat(beside); err == nil {
+			return beside, nil
+		}
+	}
+	path, err := exec.LookPath("aem")
+	if err != nil {
+		return "", fmt.Errorf("the program aem is not here; name it with --aem: %w", err)
+	}
+	return path, nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/internal/testbed"
+)
+
+func TestStage1Build(t *testing.T) {
+	dir := t.TempDir()
+	program, err := testbed.Program("./cmd/aem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel, err := testbed.FindKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	aemFile, description, out := filepath.Join(dir, "aem"), filepath.Join(dir, "launch.json"), filepath.Join(dir, "stage1.img")
+	for path, b := range map[string][]byte{aemFile: program, description: []byte(`{"kernel": {"file": "/boot/vmlinuz"}}`)} {
+		if err := os.WriteFile(path, b, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"stage1", "build", "--json", "--aem", aemFile, "--describe", description, "--mount", "UUID=1b2c:/boot",
+		"--modules", kernel.Modules, "--module", "ext4", "--out", out}
+	var dry, wet stage1Report
+	exit, said := capture(t, "", append(args, "--dry-run"))
+	if exit != aem.ExitOK || json.Unmarshal([]byte(said), &dry) != nil {
+		t.Fatalf("dry run: exit %d, %s", exit, said)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("--dry-run wrote a file")
+	}
+	exit, said = capture(t, "", args)
+	if exit != aem.ExitOK || json.Unmarshal([]byte(said), &wet) != nil {
+		t.Fatalf("exit %d, %s", exit, said)
+	}
+	written, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256(written); !bytes.Equal(sum[:], wet.SHA256) || !bytes.Equal(sum[:], dry.SHA256) || len(written) != wet.Size || wet.Bare >= wet.Size {
+		t.Errorf("%d bytes with %s were written; said %+v, and before %s", len(written), hex.EncodeToString(sum[:]), wet, dry.SHA256)
+	}
+	if exit, said := capture(t, "", append(args, "--describe", description+"x")); exit != aem.ExitError {
+		t.Errorf("without its description: exit %d, %s", exit, said)
+	}
+	for _, usage := range [][]string{
+		{"--out", out}, {"--entry", "x", "--describe", description, "--out", out}, {"--describe", description},
+		{"--describe", description, "--out", out, "--mount", "sda1"}, {"--entry", "default", "--aem", aemFile, "--out", out},
+	} {
+		if exit, said := capture(t, "", append([]string{"stage1", "build"}, usage...)); exit != aem.ExitUsage {
+			t.Errorf("%q: exit %d, %s", usage, exit, said)
+		}
+	}
+}

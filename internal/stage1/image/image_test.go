@@ -1,0 +1,221 @@
+package image_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/antievilmaid/aem/drtm/launch"
+	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/image"
+	"github.com/antievilmaid/aem/internal/testbed"
+	"github.com/antievilmaid/aem/internal/unpack"
+)
+
+var boot = image.Mount{Disk: "UUID=0a1b-2c3d", Folder: "/boot"}
+
+func program(t *testing.T, pkg string) []byte {
+	t.Helper()
+	b, err := testbed.Program(pkg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// kernelModules is a kernel with two modules, one of which needs the other.
+func kernelModules(t *testing.T) *initramfs.Modules {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "6.1.0-test")
+	for name, content := range map[string]string{
+		"modules.dep": "disk.ko: bus.ko\nbus.ko:\nother.ko:\n", "modules.builtin": "tpm_tis.ko\n",
+		"disk.ko": strings.Repeat("D", 100), "bus.ko": "B", "other.ko": "O",
+	} {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := initramfs.ReadModules(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func options(t *testing.T) image.Options {
+	return image.Options{
+		Config: image.Config{Mounts: []image.Mount{boot}}, Program: program(t, "./cmd/aem"),
+		Description: []byte(`{"kernel": {"file": "/boot/vmlinuz"}}`),
+		Modules:     kernelModules(t), Load: []string{"disk", "tpm_tis"},
+	}
+}
+
+// What the kernel would unpack is this and nothing else, and what is reported is that.
+func TestWhatIsInIt(t *testing.T) {
+	o := options(t)
+	im, err := image.Build(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := unpack.Read(im.Bytes)
+	if err != nil || len(tree.Hidden) > 0 || len(tree.Doubts) > 0 {
+		t.Fatal(err, tree)
+	}
+	var names []string
+	sizes := map[string]int{}
+	for _, f := range tree.Files {
+		if f.Mode&0o170000 == 0o100000 {
+			names = append(names, "/"+f.Path)
+			sizes["/"+f.Path] = int(f.Size)
+		}
+		if f.UID != 0 || f.GID != 0 {
+			t.Errorf("%s belongs to %d:%d", f.Path, f.UID, f.GID)
+		}
+	}
+	want := []string{
+		"/etc/aem/launch.json", "/etc/aem/stage1.json", "/init",
+		"/lib/modules/6.1.0-test/bus.ko", "/lib/modules/6.1.0-test/disk.ko", "/lib/modules/load-order",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("files (-want +got)\n%s", diff)
+	}
+	reported := map[string]int{}
+	for _, f := range im.Files {
+		reported[f.Path] = f.Size
+	}
+	if diff := cmp.Diff(sizes, reported); diff != "" {
+		t.Errorf("sizes (-in it +reported)\n%s", diff)
+	}
+	if sizes["/init"] != len(o.Program) {
+		t.Error("the first process is another program")
+	}
+}
+
+func TestItIsReproducible(t *testing.T) {
+	a, err := image.Build(options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := image.Build(options(t)) // its modules lie in another folder, with other times
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a.Bytes, b.Bytes) {
+		t.Error("two builds of the same things differ")
+	}
+}
+
+// The bound is on what is not the kernel's.
+func TestSize(t *testing.T) {
+	with := options(t)
+	without := with
+	without.Load = nil
+	a, err := image.Build(with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := image.Build(without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes without kernel modules", a.Bare)
+	if a.Bare != len(b.Bytes) || a.Bare >= len(a.Bytes) || a.Bare > image.MaxBare {
+		t.Errorf("%d bytes without modules, said %d, with them %d", len(b.Bytes), a.Bare, len(a.Bytes))
+	}
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	for name, x := range map[string]struct {
+		change func(*image.Options)
+		want   error
+	}{
+		"nothing to start": {func(o *image.Options) { o.Description = nil }, image.ErrConfig},
+		"two things":       {func(o *image.Options) { o.Entry = "default" }, image.ErrConfig},
+		"a menu that is not there": {func(o *image.Options) {
+			o.Description, o.Entry, o.Mounts = nil, "default", []image.Mount{{Disk: "/dev/vda", Folder: "/other"}}
+		}, image.ErrConfig},
+		"a file that is on no disk": {func(o *image.Options) { o.Mounts = nil }, image.ErrNowhere},
+		"an initramfs that is not": {func(o *image.Options) {
+			o.Description = []byte(`{"kernel": {"file": "/boot/vmlinuz"}, "initrd": {"file": "/bootx/initrd"}}`)
+		}, image.ErrNowhere},
+		"a hypervisor that is not": {func(o *image.Options) {
+			o.Description = []byte(`{"hypervisor": {"file": "/xen"}, "kernel": {"file": "/boot/vmlinuz"}}`)
+		}, image.ErrNowhere},
+		"no description":     {func(o *image.Options) { o.Description = []byte("{}x") }, launch.ErrDescription},
+		"two disks":          {func(o *image.Options) { o.Mounts = append(o.Mounts, boot) }, image.ErrConfig},
+		"over its own":       {func(o *image.Options) { o.Mounts[0].Folder = "/etc/aem" }, image.ErrConfig},
+		"over everything":    {func(o *image.Options) { o.Mounts[0].Folder = "/" }, image.ErrConfig},
+		"a disk by no name":  {func(o *image.Options) { o.Mounts[0].Disk = "sda1" }, image.ErrConfig},
+		"a module too few":   {func(o *image.Options) { o.Load = []string{"none"} }, initramfs.ErrNoModule},
+		"no program":         {func(o *image.Options) { o.Program = []byte("#!/bin/sh") }, image.ErrProgram},
+		"another program":    {func(o *image.Options) { o.Program = program(t, "./cmd/drtmsim") }, image.ErrProgram},
+		"one with libraries": {func(o *image.Options) { o.Program = dynamic(t) }, image.ErrProgram},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t)
+			o.Mounts = slices.Clone(o.Mounts)
+			x.change(&o)
+			if im, err := image.Build(o); im != nil || !errors.Is(err, x.want) {
+				t.Errorf("%v, want %v", err, x.want)
+			}
+		})
+	}
+}
+
+// dynamic is a program that needs the machine's libraries.
+func dynamic(t *testing.T) []byte {
+	t.Helper()
+	path, err := exec.LookPath("mke2fs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestParseMount(t *testing.T) {
+	for in, want := range map[string]image.Mount{
+		"UUID=0a1b-2c3d:/boot":                  boot,
+		"/dev/disk/by-path/pci-0000:00:1:/boot": {Disk: "/dev/disk/by-path/pci-0000:00:1", Folder: "/boot"},
+	} {
+		if got, err := image.ParseMount(in); got != want || err != nil {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "/dev/vda", "UUID=:/boot", "/dev/vda:boot", "/dev/vda:/boot/", "/dev/vda:/sys", "/dev/vda:/x/../etc"} {
+		if _, err := image.ParseMount(in); !errors.Is(err, image.ErrConfig) {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
+func TestParseConfig(t *testing.T) {
+	want := image.Config{Mounts: []image.Mount{boot}, Entry: "default"}
+	b, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := image.ParseConfig(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, in := range []string{"", "{", `{"shell": true}`, `{"entry": "x"}`} {
+		if _, err := image.ParseConfig([]byte(in)); !errors.Is(err, image.ErrConfig) {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
