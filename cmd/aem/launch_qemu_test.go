@@ -30,9 +30,10 @@ func TestChainToLinuxInQEMU(t *testing.T) {
 // Xen's console: without Xen nothing would arrive.
 func TestChainToXenInQEMU(t *testing.T) {
 	chain(t, launch.Description{
-		// Under emulation, dom0 needs an FPU that is not switched lazily, and no SMAP. Xen throws
-		// away what its console is too slow for, and a log is longer than the usual 16 KiB.
-		Hypervisor: &launch.File{Path: "/target/xen.gz", Line: "console=com1 com1=115200,8n1 loglvl=none guest_loglvl=none dom0_mem=512M,max:512M spec-ctrl=eager-fpu serial_tx_buffer=256k"},
+		// Xen must not ask the BIOS about its disks: it would never come back, because Linux has taken
+		// them from it. Under emulation, dom0 needs an FPU that is not switched lazily, and no SMAP. Xen
+		// throws away what its console is too slow for, and a log is longer than the usual 16 KiB.
+		Hypervisor: &launch.File{Path: "/target/xen.gz", Line: "console=com1 com1=115200,8n1 loglvl=none guest_loglvl=none dom0_mem=512M,max:512M spec-ctrl=eager-fpu no-real-mode edd=off serial_tx_buffer=256k"},
 		Kernel:     launch.File{Path: "/target/vmlinuz", Line: "console=hvc0 panic=-1 quiet loglevel=1"}, Initrd: &launch.File{Path: "/target/initrd"},
 	}, testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}}, false)
 }
