@@ -18,7 +18,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Steps of one target depend on the order in which they stand, so make -j changes nothing.
 .NOTPARALLEL:
-.PHONY: help build deps kernel check test test-all day maid demo fuzz bench install deb clean
+.PHONY: help build deps kernel check test test-all day maid demo demo-chain fuzz bench install deb clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ maid: deps ## the evil maid's table: each of her deeds against both TPM families
 
 demo: deps kernel build ## a guided tour on an emulated machine; TPM=1.2 for the older family, PLAY=1 to play yourself
 	@go run ./internal/demo $(if $(TPM),-tpm=$(TPM)) $(if $(PLAY),-play)
+
+demo-chain: deps kernel build ## the same of a launch that goes on: stage 1, Xen, dom0; TPM=1.2 for the older family
+	@go run ./internal/demo -chain $(if $(TPM),-tpm=$(TPM))
 
 fuzz: ## each fuzz target for FUZZTIME (1m)
 	@scripts/fuzz $(FUZZTIME)

@@ -85,10 +85,10 @@ func explainLaunch(boot *Boot) *Refusal {
 // Measured lists what a log's launch measured, named by position and type.
 func Measured(log *eventlog.Log) []seal.Measurement {
 	var list []seal.Measurement
-	roles := drtm.Roles(log)
+	names := drtm.Names(log)
 	for _, i := range measuredEvents(log) {
 		e := &log.Events[i]
-		list = append(list, seal.Measurement{Name: roles[i].String(), PCR: e.PCR, Digests: e.Digests})
+		list = append(list, seal.Measurement{Name: names[i], PCR: e.PCR, Digests: e.Digests})
 	}
 	return list
 }

@@ -77,7 +77,7 @@ func newLogReport(l *aem.LaunchLog) *logReport {
 	for _, a := range l.Log.Algs {
 		r.Banks = append(r.Banks, a.Alg.String())
 	}
-	roles := drtm.Roles(l.Log)
+	roles, names := drtm.Roles(l.Log), drtm.Names(l.Log)
 	used := map[tpm.PCR]bool{}
 	for i := range l.Log.Events {
 		e := &l.Log.Events[i]
@@ -88,7 +88,7 @@ func newLogReport(l *aem.LaunchLog) *logReport {
 		data := e.Decode()
 		what := ""
 		if roles[i] != drtm.RoleUnknown {
-			what = roles[i].String()
+			what = names[i]
 		}
 		used[e.PCR] = true // also where only its start value is told
 		r.Events = append(r.Events, logEvent{uint32(e.PCR), e.Type.String(), e.Extended(), what, digests, data.String(), data})

@@ -27,21 +27,31 @@ type machine struct {
 	drtmsim  string // the program
 
 	kernel testbed.Kernel
+	story  []chapter
 	good   parts
-	logs   bytes.Buffer // all that drtmsim and the guests' serial lines said
+	guest  testbed.Config // what the story's guests have beside the disks and the TPM
+	logs   bytes.Buffer   // all that drtmsim and the guests' serial lines said
 }
 
 // parts are what a boot consists of, besides the kernel.
 type parts struct {
 	initrd, loader, cmdline string
+	start                   string // the disk with what stage 1 starts; empty without a stage 1
 	launch                  bool
 }
 
 const cmdline = "guest.console=tty1 console=ttyS0 panic=-1 quiet"
 
-// newMachine builds the laptop below dir.
-func newMachine(v tpm.Version, dir, shots string) (*machine, error) {
-	m := &machine{version: v, dir: dir, shots: shots, platform: "skinit", drtmsim: filepath.Join(dir, "drtmsim")}
+// tale is a story with the laptop that it needs.
+type tale struct {
+	story    []chapter
+	build    func(*machine) error
+	firstDay string
+}
+
+// newMachine builds a tale's laptop below dir.
+func newMachine(t tale, v tpm.Version, dir, shots string) (*machine, error) {
+	m := &machine{version: v, dir: dir, shots: shots, story: t.story, platform: "skinit", drtmsim: filepath.Join(dir, "drtmsim")}
 	if v == tpm.V12 {
 		m.platform = "txt"
 	}
@@ -64,13 +74,13 @@ func newMachine(v tpm.Version, dir, shots string) (*machine, error) {
 	m.good = parts{
 		initrd: filepath.Join(dir, "initrd.img"), loader: filepath.Join(dir, "loader"), cmdline: cmdline, launch: true,
 	}
-	if err := m.writeInitrd(m.good.initrd, "made by its owner\n"); err != nil {
+	if err := t.build(m); err != nil {
 		return nil, err
 	}
 	if out, err := exec.Command(m.drtmsim, "loader", "--platform", m.platform, m.good.loader).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("write the loader's image: %w: %s", err, out)
 	}
-	if err := m.writeDisks(); err != nil {
+	if err := m.writeDisks(t.firstDay); err != nil {
 		return nil, err
 	}
 	if v == tpm.V12 {
@@ -79,9 +89,18 @@ func newMachine(v tpm.Version, dir, shots string) (*machine, error) {
 	return m, err
 }
 
-// writeInitrd makes the initramfs. It is measured, so it is the same at each boot:
-// what differs from day to day stands on the system's disk.
-func (m *machine) writeInitrd(path, note string) error {
+// buildAlone makes the initramfs of a laptop whose launch starts its system.
+func buildAlone(m *machine) error {
+	b, err := m.systemInitrd("made by its owner\n")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(m.good.initrd, b, 0o644)
+}
+
+// systemInitrd makes the system's initramfs. It is measured, so it is the same at each
+// boot: what differs from day to day stands on the system's disk.
+func (m *machine) systemInitrd(note string) ([]byte, error) {
 	im := &testbed.Image{Load: testbed.DiskModules(), Steps: []testbed.Step{
 		testbed.RunOnTTY("/bin/aem", "unseal", "--medium", "/dev/vda", "--wait", "10s"),
 		testbed.Mount("/dev/vda", "/boot"),
@@ -90,16 +109,16 @@ func (m *machine) writeInitrd(path, note string) error {
 	}}
 	for name, pkg := range map[string]string{"bin/aem": "./cmd/aem", "bin/aem-setup": "./cmd/aem-setup", "bin/system": "./internal/demo/system"} {
 		if err := im.Program(name, pkg); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	im.Dir("tmp", 0o700)
 	im.File("etc/note", 0o644, []byte(note))
 	b, err := im.Build(m.kernel)
 	if err != nil {
-		return fmt.Errorf("build the initramfs: %w", err)
+		return nil, fmt.Errorf("build the initramfs: %w", err)
 	}
-	return os.WriteFile(path, b, 0o644)
+	return b, nil
 }
 
 // firstDay is what the owner does in the running system after the first boot.
@@ -112,7 +131,7 @@ const firstDay = `/bin/aem-setup init --no-disks --home /system/aem --medium /bo
 // laterDay is what the owner does there on all other days.
 const laterDay = "/bin/aem-setup status --home /system/aem\n"
 
-func (m *machine) writeDisks() error {
+func (m *machine) writeDisks(firstDay string) error {
 	boot := filepath.Join(m.dir, "boot")
 	if err := os.MkdirAll(boot, 0o755); err != nil {
 		return err
@@ -178,10 +197,13 @@ func (m *machine) boot(ctx context.Context, p parts) (*boot, error) {
 		b.end()
 		return nil, fmt.Errorf("%w; drtmsim said: %s", err, b.said.Bytes())
 	}
-	b.Guest, err = testbed.StartGuest(testbed.Config{
-		Kernel: m.kernel.Image, Initrd: p.initrd, Append: p.cmdline, TPM: listen, HandOver: handover,
-		Drives: []testbed.Drive{{Path: m.medium()}, {Path: m.system()}},
-	})
+	c := m.guest
+	c.Kernel, c.Initrd, c.Append, c.TPM, c.HandOver = m.kernel.Image, p.initrd, p.cmdline, listen, handover
+	c.Drives = []testbed.Drive{{Path: m.medium()}, {Path: m.system()}}
+	if p.start != "" {
+		c.Drives = append(c.Drives, testbed.Drive{Path: p.start, ReadOnly: true})
+	}
+	b.Guest, err = testbed.StartGuest(c)
 	if err != nil {
 		b.end()
 		return nil, err

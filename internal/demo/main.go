@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,21 +19,29 @@ import (
 
 func main() {
 	family := flag.String("tpm", "", "TPM family to play with: 2.0, 1.2, or both where it is empty")
+	chain := flag.Bool("chain", false, "the story of a launch that goes on: stage 1, Xen, dom0")
 	play := flag.Bool("play", false, "play yourself: the guest's screen is on your terminal")
 	out := flag.String("out", "build/demo", "folder for the screenshots")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Stdout, *family, *play, *out); err != nil {
+	if err := run(ctx, os.Stdout, *family, *chain, *play, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, w io.Writer, family string, play bool, out string) error {
+func run(ctx context.Context, w io.Writer, family string, chain, play bool, out string) error {
 	versions := map[string][]tpm.Version{"": {tpm.V20, tpm.V12}, "2.0": {tpm.V20}, "1.2": {tpm.V12}}[family]
 	if versions == nil {
 		return fmt.Errorf("there is no TPM family %q; there are 2.0 and 1.2", family)
+	}
+	told, suffix := alone, ""
+	if chain {
+		told, suffix = chained, "-chain"
+	}
+	if chain && play {
+		return errors.New("the chain's story can't be played; leave out one of -chain and -play")
 	}
 	failed := 0
 	for _, v := range versions {
@@ -42,7 +51,7 @@ func run(ctx context.Context, w io.Writer, family string, play bool, out string)
 		}
 		defer os.RemoveAll(dir)
 		fmt.Fprintf(w, "\n%s. The programs and the laptop are being built ...\n", v)
-		m, err := newMachine(v, dir, filepath.Join(out, shotFolder(v)))
+		m, err := newMachine(told, v, dir, filepath.Join(out, shotFolder(v)+suffix))
 		if err != nil {
 			return err
 		}
@@ -73,7 +82,7 @@ func shotFolder(v tpm.Version) string {
 // tellAll plays the whole story, with a line before and after each boot.
 func (m *machine) tellAll(ctx context.Context, w io.Writer) []result {
 	var results []result
-	for i, c := range story {
+	for i, c := range m.story {
 		fmt.Fprintf(w, "  %d. %s ... ", i+1, c.title)
 		start := time.Now()
 		r := result{chapter: c, err: m.tell(ctx, c)}

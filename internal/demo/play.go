@@ -19,7 +19,7 @@ func (m *machine) play(ctx context.Context, in *os.File, out io.Writer) error {
 	for n := 1; ; n++ {
 		p := m.good
 		if choice > 0 {
-			if err := story[choice-1].change(m, &p); err != nil {
+			if err := m.story[choice-1].change(m, &p); err != nil {
 				return err
 			}
 		}
@@ -29,7 +29,7 @@ func (m *machine) play(ctx context.Context, in *os.File, out io.Writer) error {
 			return err
 		}
 		var err error
-		if choice, err = ask(keyboard, out); err != nil || choice < 0 {
+		if choice, err = m.ask(keyboard, out); err != nil || choice < 0 {
 			return err
 		}
 	}
@@ -53,11 +53,11 @@ func (m *machine) playBoot(ctx context.Context, p parts, in *os.File) error {
 }
 
 // ask asks what to do to the machine: a chapter's number, 0 for nothing, -1 for the end.
-func ask(keyboard *bufio.Reader, out io.Writer) (int, error) {
+func (m *machine) ask(keyboard *bufio.Reader, out io.Writer) (int, error) {
 	for {
 		fmt.Fprintln(out, "\nThe machine is off. What now?")
 		fmt.Fprintln(out, "  Enter  switch it on as it is")
-		for i, c := range story {
+		for i, c := range m.story {
 			if c.change != nil {
 				fmt.Fprintf(out, "  %d      be the evil maid: %s\n", i+1, c.title)
 			}
@@ -74,7 +74,7 @@ func ask(keyboard *bufio.Reader, out io.Writer) (int, error) {
 			return 0, nil
 		case line == "q":
 			return -1, nil
-		case err == nil && n >= 1 && n <= len(story) && story[n-1].change != nil:
+		case err == nil && n >= 1 && n <= len(m.story) && m.story[n-1].change != nil:
 			return n, nil
 		}
 	}

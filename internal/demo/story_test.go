@@ -14,7 +14,14 @@ import (
 // The whole path on Debian's kernel: each chapter shows the screen, and ends with
 // the exit code, that the story promises.
 func TestStory(t *testing.T) {
-	testbed.Need(t, "qemu-system-x86_64", "swtpm", "mke2fs")
+	tell(t, alone)
+}
+
+// The same of a launch that goes on through stage 1 and Xen to dom0.
+func TestChainStory(t *testing.T) { tell(t, chained) }
+
+func tell(t *testing.T, told tale) {
+	testbed.Need(t, "qemu-system-x86_64", "swtpm", "mke2fs", "debugfs")
 	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
 		t.Run(v.String(), func(t *testing.T) {
 			dir, err := os.MkdirTemp("", "aem-story-") // a socket's path must be short
@@ -22,11 +29,11 @@ func TestStory(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer os.RemoveAll(dir)
-			m, err := newMachine(v, dir, t.TempDir())
+			m, err := newMachine(told, v, dir, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, c := range story {
+			for i, c := range m.story {
 				if err := m.tell(t.Context(), c); err != nil {
 					t.Fatalf("chapter %d, %s: %v", i+1, c.title, err)
 				}

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -63,4 +64,42 @@ func tool(name string, args ...string) (string, error) {
 		return "", fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(string(out)))
 	}
 	return string(out), nil
+}
+
+// WriteExt4 replaces a file in the root of an image that no guest has open.
+func WriteExt4(image, name string, content []byte) error {
+	dir, err := os.MkdirTemp("", "aem-ext4-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	in, commands := filepath.Join(dir, "file"), filepath.Join(dir, "commands")
+	if err := os.WriteFile(in, content, 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(commands, fmt.Appendf(nil, "rm %q\nwrite %q %q\n", name, in, name), 0o600); err != nil {
+		return err
+	}
+	if _, err := tool("debugfs", "-w", "-f", commands, image); err != nil {
+		return err
+	}
+	// debugfs succeeds whatever happened.
+	if got, err := ReadExt4(image, name); err != nil || !bytes.Equal(got, content) {
+		return fmt.Errorf("%s was not written into %s (%v)", name, filepath.Base(image), err)
+	}
+	return nil
+}
+
+// Ext4UUID is the UUID of an image's file system, as GRUB and mount(8) take it.
+func Ext4UUID(image string) (string, error) {
+	f, err := os.Open(image)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	u := make([]byte, 16)
+	if _, err := f.ReadAt(u, 1024+104); err != nil { // the superblock's s_uuid
+		return "", err
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]), nil
 }

@@ -1,6 +1,6 @@
 // System plays the running system in the demo's guest, after the initramfs: it
 // does what stands in a file on the system's disk, with the guest's terminal, and
-// reports each exit code on the serial line. Its arguments are the file for the
+// reports each exit code on the kernel's console, the serial line. Its arguments are the file for the
 // first day, the file for all later days, and a file that the first day makes.
 package main
 
@@ -31,7 +31,7 @@ func run(todo string) error {
 		return err
 	}
 	defer f.Close()
-	serial, err := os.OpenFile("/dev/ttyS0", os.O_WRONLY, 0)
+	serial, err := os.OpenFile("/dev/console", os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
