@@ -36,6 +36,7 @@ measures them, and starts them (aem launch).`,
 // stage1Options are the flags of aem-setup stage1 build.
 type stage1Options struct {
 	describe, entry, out, program, modules string
+	uki, stub, kernel, line                string
 	mounts, load                           []string
 	dryRun                                 bool
 }
@@ -61,6 +62,10 @@ The modules are those of the kernel that will be launched, which may be another 
 one that runs: --modules names their folder. What is built into it needs no module. If stage 1
 can't start the system it says why, closes the PCRs, and waits for the word off or restart.
 
+--uki makes a unified kernel image as well: one file for UEFI, with the launched kernel, its
+command line and this initramfs in systemd's stub (package systemd-boot-efi). It is for
+machines that start such files, and not signed.
+
 --dry-run lists what would be in it. aem predict --then computes what the chain measures.`,
 		Args: cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return o.run(s) },
@@ -73,13 +78,21 @@ can't start the system it says why, closes the PCRs, and waits for the word off 
 	f.StringVar(&o.modules, "modules", "", "the folder with the launched kernel's modules (default: those of the running kernel)")
 	f.StringVar(&o.program, "aem", "", "the program aem (default: the one beside this program, or in PATH)")
 	f.StringVar(&o.out, "out", "", "the file to write")
+	f.StringVar(&o.uki, "uki", "", "a unified kernel image to write, for UEFI")
+	f.StringVar(&o.stub, "stub", "", "the stub for it (default: "+defaultStub+")")
+	f.StringVar(&o.kernel, "kernel", "", "the kernel that will be launched, for it")
+	f.StringVar(&o.line, "append", "", "that kernel's command line, for it")
 	dryRunFlag(cmd, &o.dryRun)
 	return cmd
 }
 
+// defaultStub is where systemd's stub lies, below the root.
+const defaultStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+
 // stage1Report is what --json prints.
 type stage1Report struct {
 	Out    string       `json:"out,omitempty"`
+	UKI    string       `json:"uki,omitempty"`
 	Size   int          `json:"size"`
 	Bare   int          `json:"size_without_modules"`
 	SHA256 aem.HexBytes `json:"sha256"`
@@ -90,8 +103,13 @@ func (o *stage1Options) run(s *setup) error {
 	if (o.describe == "") == (o.entry == "") {
 		return cli.Usage("say what to start: give --describe or --entry")
 	}
-	if o.out == "" && !o.dryRun {
-		return cli.Usage("say where to write it: give --out")
+	switch {
+	case o.out == "" && o.uki == "" && !o.dryRun:
+		return cli.Usage("say where to write it: give --out or --uki")
+	case o.uki != "" && o.kernel == "":
+		return cli.Usage("--uki needs the kernel that will be launched: give --kernel")
+	case o.uki == "" && (o.kernel != "" || o.line != "" || o.stub != ""):
+		return cli.Usage("--kernel, --append and --stub are for --uki")
 	}
 	options, err := o.read(s.root)
 	if err != nil {
@@ -105,20 +123,34 @@ func (o *stage1Options) run(s *setup) error {
 		return fmt.Errorf("make the initramfs of stage 1: %w", err)
 	}
 	sum := sha256.Sum256(im.Bytes)
-	r := stage1Report{o.out, len(im.Bytes), im.Bare, sum[:], im.Files}
+	r := stage1Report{o.out, o.uki, len(im.Bytes), im.Bare, sum[:], im.Files}
+	unified, err := o.unify(s.root, im.Bytes)
+	if err != nil {
+		return err
+	}
 	if o.dryRun {
 		return s.would(r, "write %s", r.text())
 	}
-	if err := durable.Write(o.out, im.Bytes, nil); err != nil {
-		return fmt.Errorf("write the initramfs of stage 1: %w", err)
+	if o.out != "" {
+		if err := durable.Write(o.out, im.Bytes, nil); err != nil {
+			return fmt.Errorf("write the initramfs of stage 1: %w", err)
+		}
+	}
+	if o.uki != "" {
+		if err := durable.Write(o.uki, unified, nil); err != nil {
+			return fmt.Errorf("write the unified kernel image: %w", err)
+		}
 	}
 	return s.report(r, "Wrote "+r.text()+"The launch measures it: what is sealed opens with this one alone.")
 }
 
 func (r *stage1Report) text() string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %.1f MB, of which %.1f MB are not kernel modules. In it, unpacked:\n",
-		cmp.Or(r.Out, "an initramfs"), float64(r.Size)/1e6, float64(r.Bare)/1e6)
+	name := cmp.Or(r.Out, "an initramfs")
+	if r.UKI != "" {
+		name += " (and " + r.UKI + " with it)"
+	}
+	fmt.Fprintf(&b, "%s, %.1f MB, of which %.1f MB are not kernel modules. In it, unpacked:\n", name, float64(r.Size)/1e6, float64(r.Bare)/1e6)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, f := range r.Files {
 		fmt.Fprintf(w, "  %d\t%s\n", f.Size, f.Path)
@@ -126,6 +158,26 @@ func (r *stage1Report) text() string {
 	w.Flush()
 	fmt.Fprintf(&b, "SHA-256 %x. ", []byte(r.SHA256))
 	return b.String()
+}
+
+// unify makes the unified kernel image where one is wanted.
+func (o *stage1Options) unify(root string, initrd []byte) ([]byte, error) {
+	if o.uki == "" {
+		return nil, nil
+	}
+	stub, err := os.ReadFile(cmp.Or(o.stub, filepath.Join(root, defaultStub)))
+	if err != nil {
+		return nil, fmt.Errorf("read the stub for UEFI (the package systemd-boot-efi has one): %w", err)
+	}
+	kernel, err := os.ReadFile(o.kernel)
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel that will be launched: %w", err)
+	}
+	b, err := image.Unify(stub, kernel, initrd, o.line)
+	if err != nil {
+		return nil, fmt.Errorf("make the unified kernel image: %w", err)
+	}
+	return b, nil
 }
 
 // read reads what goes into the initramfs.

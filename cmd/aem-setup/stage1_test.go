@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
@@ -53,8 +54,12 @@ func TestStage1Build(t *testing.T) {
 	if exit, said := capture(t, "", append(args, "--describe", description+"x")); exit != aem.ExitError {
 		t.Errorf("without its description: exit %d, %s", exit, said)
 	}
+	if exit, said := capture(t, "", append(args, "--uki", out+".efi", "--kernel", kernel.Image, "--stub", aemFile)); exit != aem.ExitError || !strings.Contains(said, "added to this stub") {
+		t.Errorf("with a stub that is none: exit %d, %s", exit, said)
+	}
 	for _, usage := range [][]string{
 		{"--out", out}, {"--entry", "x", "--describe", description, "--out", out}, {"--describe", description},
+		{"--describe", description, "--uki", out}, {"--describe", description, "--out", out, "--kernel", kernel.Image},
 		{"--describe", description, "--out", out, "--mount", "sda1"}, {"--entry", "default", "--aem", aemFile, "--out", out},
 	} {
 		if exit, said := capture(t, "", append([]string{"stage1", "build"}, usage...)); exit != aem.ExitUsage {

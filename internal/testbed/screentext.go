@@ -137,7 +137,12 @@ func (g *Guest) ExpectScreen(ctx context.Context, pattern string) ([]string, err
 	for {
 		lines, err := g.ScreenText()
 		if err != nil && !errors.Is(err, errNoText) {
-			return nil, err
+			select {
+			case <-g.ended: // it closes what it was asked through a moment before
+				return nil, g.console.explain(fmt.Errorf("%w before its screen showed %q", ErrEnded, pattern))
+			case <-time.After(5 * time.Second):
+				return nil, err
+			}
 		}
 		screen := strings.Join(lines, "\n")
 		if m := re.FindStringSubmatch(screen); m != nil {
