@@ -16,18 +16,58 @@ import (
 // Stage 1 says all that stood in its way, runs nothing else, and ends by a typed word.
 func TestStageOneRefusesInQEMU(t *testing.T) {
 	testbed.Need(t, "qemu-system-x86_64", "swtpm")
+	refusesWithoutALaunch(t, func(kernel, initrd []byte, line string) testbed.Config {
+		dir := t.TempDir()
+		c := testbed.Config{Kernel: filepath.Join(dir, "kernel"), Initrd: filepath.Join(dir, "initrd"), Append: line}
+		for path, b := range map[string][]byte{c.Kernel: kernel, c.Initrd: initrd} {
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	})
+}
+
+// The same from a unified kernel image, which UEFI starts.
+func TestUnifiedImageInQEMU(t *testing.T) {
+	const stub, code, vars = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	testbed.Need(t, "qemu-system-x86_64", "swtpm", stub, code)
+	refusesWithoutALaunch(t, func(kernel, initrd []byte, line string) testbed.Config {
+		dir := t.TempDir()
+		must := func(b []byte, err error) []byte {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		unified := must(image.Unify(must(os.ReadFile(stub)), kernel, initrd, line))
+		c := testbed.Config{Kernel: filepath.Join(dir, "stage1.efi"), Extra: []string{
+			"-drive", "if=pflash,format=raw,readonly=on,file=" + code, "-drive", "if=pflash,format=raw,file=" + filepath.Join(dir, "vars"),
+		}}
+		must(nil, os.WriteFile(c.Kernel, unified, 0o600))
+		must(nil, os.WriteFile(filepath.Join(dir, "vars"), must(os.ReadFile(vars)), 0o600))
+		return c
+	})
+}
+
+func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, line string) testbed.Config) {
+	t.Helper()
 	kernel, err := testbed.FindKernel()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := launch.Description{Kernel: launch.File{Path: "/target/vmlinuz"}}
-	initrd := filepath.Join(t.TempDir(), "initrd")
-	if err := os.WriteFile(initrd, stageOneImage(t, kernel, d, image.Config{Mounts: []image.Mount{{Disk: "/dev/vda", Folder: "/target"}}}), 0o600); err != nil {
+	vmlinuz, err := os.ReadFile(kernel.Image)
+	if err != nil {
 		t.Fatal(err)
 	}
+	d := launch.Description{Kernel: launch.File{Path: "/target/vmlinuz"}}
+	initrd := stageOneImage(t, kernel, d, image.Config{Mounts: []image.Mount{{Disk: "/dev/vda", Folder: "/target"}}})
 	conn, emulator := testbed.NewTPM(t, tpm.V20)
 	conn.Close()
-	g := testbed.NewGuest(t, testbed.Config{Kernel: kernel.Image, Initrd: initrd, Append: "console=ttyS0 panic=-1 quiet sh init=/bin/sh", TPM: emulator.Socket()})
+	c := machine(vmlinuz, initrd, "console=ttyS0 panic=-1 quiet sh init=/bin/sh")
+	c.TPM = emulator.Socket()
+	g := testbed.NewGuest(t, c)
 	for _, step := range []struct{ expect, answer string }{
 		{`will not be in this boot:\s+the next stage was not launched .check.: .*no dynamic launch[\s\S]*Type off or restart`, "sh\r"},
 		{`off or restart:`, "off\r"},

@@ -6,14 +6,18 @@ package testbed
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
-// Need ends the test where a program is missing: by failing in CI, by skipping
-// on a developer's machine.
+// Need ends the test where a program, or a file by its path, is missing: by failing in
+// CI, by skipping on a developer's machine.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
+		if _, err := os.Stat(p); err == nil && filepath.IsAbs(p) {
+			continue
+		}
 		if _, err := exec.LookPath(p); err == nil {
 			continue
 		}
