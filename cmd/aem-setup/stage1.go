@@ -9,12 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/internal/initramfs"
@@ -122,6 +125,9 @@ func (o *stage1Options) run(s *setup) error {
 	if err != nil {
 		return fmt.Errorf("make the initramfs of stage 1: %w", err)
 	}
+	if notice := realModeNotice(options.Description); notice != "" {
+		fmt.Fprintln(os.Stderr, notice)
+	}
 	sum := sha256.Sum256(im.Bytes)
 	r := stage1Report{o.out, o.uki, len(im.Bytes), im.Bare, sum[:], im.Files}
 	unified, err := o.unify(s.root, im.Bytes)
@@ -158,6 +164,15 @@ func (r *stage1Report) text() string {
 	w.Flush()
 	fmt.Fprintf(&b, "SHA-256 %x. ", []byte(r.SHA256))
 	return b.String()
+}
+
+// realModeNotice warns of a Xen that would ask the BIOS for what Linux has taken from it.
+func realModeNotice(description []byte) string {
+	d, err := launch.ParseDescription(description)
+	if err != nil || d.Hypervisor == nil || slices.Contains(strings.Fields(d.Hypervisor.Line), "no-real-mode") {
+		return "" // an entry of the menu is read when it is started
+	}
+	return "Xen's command line has no no-real-mode: behind a Linux that has used a disk, Xen may hang before it prints\nanything. Add: no-real-mode edd=off"
 }
 
 // unify makes the unified kernel image where one is wanted.

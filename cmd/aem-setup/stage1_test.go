@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,5 +66,17 @@ func TestStage1Build(t *testing.T) {
 		if exit, said := capture(t, "", append([]string{"stage1", "build"}, usage...)); exit != aem.ExitUsage {
 			t.Errorf("%q: exit %d, %s", usage, exit, said)
 		}
+	}
+}
+
+func TestStage1BuildWarnsOfTheBIOS(t *testing.T) {
+	for line, want := range map[string]bool{"console=vga": true, "console=vga no-real-mode": false, "no-real-mode=x": true} {
+		notice := realModeNotice(fmt.Appendf(nil, `{"hypervisor": {"file": "/boot/xen", "line": %q}, "kernel": {"file": "/boot/k"}}`, line))
+		if (notice != "") != want {
+			t.Errorf("%s: %q", line, notice)
+		}
+	}
+	if notice := realModeNotice([]byte(`{"kernel": {"file": "/boot/k"}}`)); notice != "" {
+		t.Errorf("without Xen: %s", notice)
 	}
 }
