@@ -21,7 +21,7 @@ import (
 // The whole chain into Linux, of which a policy approves; and a policy that does not.
 func TestChainToLinuxInQEMU(t *testing.T) {
 	chain(t, launch.Description{
-		Kernel: launch.File{Path: "/target/vmlinuz", Line: "console=ttyS0 panic=-1 quiet real=yes"}, Initrd: &launch.File{Path: "/target/initrd"},
+		Kernel: launch.File{Path: "/target/vmlinuz", Line: "console=ttyS0 panic=-1 quiet no_timer_check real=yes"}, Initrd: &launch.File{Path: "/target/initrd"},
 		Measure: launch.Measure{Files: []string{"/etc/fact"}},
 	}, testbed.Config{Memory: 1024}, true)
 }
@@ -63,7 +63,7 @@ func chain(t *testing.T, d launch.Description, config testbed.Config, policed bo
 	realInitrd, err := real.Build(kernel)
 	must(err)
 
-	const line = "console=ttyS0 panic=-1 quiet"
+	const line = "console=ttyS0 panic=-1 quiet no_timer_check"
 	description, err := json.Marshal(d)
 	must(err)
 	content := map[string][]byte{"target/vmlinuz": vmlinuz, "target/initrd": realInitrd, "launch.json": description, "etc/fact": []byte("a fact")}

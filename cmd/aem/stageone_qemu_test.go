@@ -65,7 +65,7 @@ func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, lin
 	initrd := stageOneImage(t, kernel, d, image.Config{Mounts: []image.Mount{{Disk: "/dev/vda", Folder: "/target"}}})
 	conn, emulator := testbed.NewTPM(t, tpm.V20)
 	conn.Close()
-	c := machine(vmlinuz, initrd, "console=ttyS0 panic=-1 quiet sh init=/bin/sh")
+	c := machine(vmlinuz, initrd, "console=ttyS0 panic=-1 quiet no_timer_check sh init=/bin/sh")
 	c.TPM = emulator.Socket()
 	g := testbed.NewGuest(t, c)
 	for _, step := range []struct{ expect, answer string }{

@@ -102,7 +102,7 @@ menuentry 'Xen' {
 // buildChain makes stage 1, and the disk that it starts Xen from.
 func buildChain(m *machine) error {
 	m.guest = testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}} // dom0 has no SMAP under emulation
-	m.good.start, m.good.cmdline = filepath.Join(m.dir, "start.img"), "console=ttyS0 console=tty0 panic=-1 quiet"
+	m.good.start, m.good.cmdline = filepath.Join(m.dir, "start.img"), "console=ttyS0 console=tty0 panic=-1 quiet no_timer_check"
 	uuid, err := m.writeStartDisk()
 	if err != nil {
 		return err

@@ -155,7 +155,7 @@ func (m *machine) tell(ctx context.Context, c chapter) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	b, err := m.boot(ctx, p)
 	if err != nil {
