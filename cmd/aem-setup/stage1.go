@@ -21,6 +21,7 @@ import (
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/stage1/image"
 )
 
@@ -119,7 +120,7 @@ func (o *stage1Options) run(s *setup) error {
 		return err
 	}
 	im, err := image.Build(*options)
-	if errors.Is(err, image.ErrConfig) {
+	if errors.Is(err, config.ErrConfig) {
 		return cli.UsageError{Err: err}
 	}
 	if err != nil {
@@ -197,9 +198,9 @@ func (o *stage1Options) unify(root string, initrd []byte) ([]byte, error) {
 
 // read reads what goes into the initramfs.
 func (o *stage1Options) read(root string) (*image.Options, error) {
-	options := &image.Options{Config: image.Config{Entry: o.entry}, Load: o.load}
+	options := &image.Options{Config: config.Config{Entry: o.entry}, Load: o.load}
 	for _, m := range o.mounts {
-		mount, err := image.ParseMount(m)
+		mount, err := config.ParseMount(m)
 		if err != nil {
 			return nil, cli.UsageError{Err: err}
 		}

@@ -10,13 +10,13 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/stage1"
-	"github.com/antievilmaid/aem/internal/stage1/image"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 )
 
 func main() {
 	// The kernel starts the first process by this name, with words of its command line
 	// as arguments, which are none for stage 1.
-	if os.Getpid() == 1 && os.Args[0] == image.Init {
+	if os.Getpid() == 1 && os.Args[0] == config.Init {
 		stageOne()
 	}
 	cli.Main(newCommand())

@@ -13,7 +13,7 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/firstprocess"
-	"github.com/antievilmaid/aem/internal/stage1/image"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 )
 
 // How long stage 1 waits: for the TPM and the disks, which drivers may still be looking
@@ -81,11 +81,11 @@ func launchStage(prepared error) error {
 
 // follow reads what stage 1 was told when it was built, and mounts what it needs.
 func (o *launchOptions) follow() error {
-	b, err := os.ReadFile(image.ConfigPath)
+	b, err := os.ReadFile(config.Path)
 	if err != nil {
 		return fmt.Errorf("read what stage 1 is to do: %w", err)
 	}
-	c, err := image.ParseConfig(b)
+	c, err := config.Parse(b)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (o *launchOptions) follow() error {
 		}
 	}
 	if o.entry = c.Entry; o.entry == "" {
-		o.describe = image.DescriptionPath
+		o.describe = config.DescriptionPath
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/stage1/image"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
@@ -62,7 +63,7 @@ func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, lin
 		t.Fatal(err)
 	}
 	d := launch.Description{Kernel: launch.File{Path: "/target/vmlinuz"}}
-	initrd := stageOneImage(t, kernel, d, image.Config{Mounts: []image.Mount{{Disk: "/dev/vda", Folder: "/target"}}})
+	initrd := stageOneImage(t, kernel, d, config.Config{Mounts: []config.Mount{{Disk: "/dev/vda", Folder: "/target"}}})
 	conn, emulator := testbed.NewTPM(t, tpm.V20)
 	conn.Close()
 	c := machine(vmlinuz, initrd, "console=ttyS0 panic=-1 quiet no_timer_check sh init=/bin/sh")
@@ -85,7 +86,7 @@ func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, lin
 }
 
 // stageOneImage is what aem-setup stage1 build makes.
-func stageOneImage(t *testing.T, kernel testbed.Kernel, d launch.Description, c image.Config) []byte {
+func stageOneImage(t *testing.T, kernel testbed.Kernel, d launch.Description, c config.Config) []byte {
 	t.Helper()
 	program, err := testbed.Program("./cmd/aem")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/stage1/image"
 	"github.com/antievilmaid/aem/internal/testbed"
 )
@@ -116,7 +117,7 @@ func buildChain(m *machine) error {
 		return err
 	}
 	im, err := image.Build(image.Options{
-		Config:  image.Config{Mounts: []image.Mount{{Disk: "UUID=" + uuid, Folder: image.BootFolder}}, Entry: "default"},
+		Config:  config.Config{Mounts: []config.Mount{{Disk: "UUID=" + uuid, Folder: config.BootFolder}}, Entry: "default"},
 		Program: program, Modules: modules, Load: testbed.DiskModules(),
 	})
 	if err != nil {

@@ -12,9 +12,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/antievilmaid/aem/internal/initramfs"
 )
+
+// ModuleList is the file in which an initramfs lists the modules in the order in which
+// they load, one absolute path a line. It stands here and not with who writes the
+// archive, so that what loads them has no writer of archives in it.
+const ModuleList = "lib/modules/load-order"
 
 // MountSystem mounts /proc, /sys, /dev, /sys/kernel/security and /run.
 func MountSystem() error {
@@ -33,9 +36,9 @@ func MountSystem() error {
 	return nil
 }
 
-// LoadModules loads what the initramfs lists ([initramfs.ModuleList]), in that order.
+// LoadModules loads what the initramfs lists ([ModuleList]), in that order.
 func LoadModules() error {
-	list, err := os.ReadFile("/" + initramfs.ModuleList)
+	list, err := os.ReadFile("/" + ModuleList)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

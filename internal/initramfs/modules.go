@@ -10,15 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/antievilmaid/aem/internal/firstprocess"
 )
 
 // ErrNoModule is wrapped where a kernel has a module neither as a file nor
 // built in.
 var ErrNoModule = errors.New("the kernel has no such module")
-
-// ModuleList is the file in which [Archive.Modules] lists the modules in the
-// order in which they load, one absolute path a line.
-const ModuleList = "lib/modules/load-order"
 
 // Modules knows the modules of one kernel: the files that depmod and the
 // kernel's own build leave in /lib/modules/RELEASE (depmod(8), modules.dep(5)).
@@ -155,15 +153,15 @@ func (m *Modules) Order(names ...string) ([]string, error) {
 	return order, nil
 }
 
-// Module is a file with a module, as it was put into an archive, or [ModuleList].
+// Module is a file with a module, as it was put into an archive, or [firstprocess.ModuleList].
 type Module struct {
 	Path string
 	Size int
 }
 
 // AddModules adds the named modules with all that they need, in the order in which they
-// load, and [ModuleList], which tells that order to whoever loads them. It may be called
-// once, and returns what it added.
+// load, and [firstprocess.ModuleList], which tells that order to whoever loads them. It
+// may be called once, and returns what it added.
 func (a *Archive) AddModules(m *Modules, names ...string) ([]Module, error) {
 	order, err := m.Order(names...)
 	if err != nil {
@@ -181,8 +179,8 @@ func (a *Archive) AddModules(m *Modules, names ...string) ([]Module, error) {
 		fmt.Fprintln(&list, name)
 		added = append(added, Module{name, len(content)})
 	}
-	a.File(ModuleList, 0o644, []byte(list.String()))
-	return append(added, Module{"/" + ModuleList, list.Len()}), nil
+	a.File(firstprocess.ModuleList, 0o644, []byte(list.String()))
+	return append(added, Module{"/" + firstprocess.ModuleList, list.Len()}), nil
 }
 
 // Modules is AddModules for who builds an archive as a list of additions.

@@ -127,3 +127,21 @@ func TestProgramsDoNotShipTheTestBed(t *testing.T) {
 		}
 	}
 }
+
+// Stage 1 only reads what its builder wrote: aem, which is small so that it fits into
+// every initramfs, has no writer of archives.
+func TestAEMWritesNoArchives(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", module+"/cmd/aem").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if len(deps) < 10 {
+		t.Fatalf("only %d packages were found", len(deps))
+	}
+	for _, forbidden := range []string{module + "/internal/initramfs", module + "/internal/stage1/image", "github.com/u-root/u-root/pkg/cpio"} {
+		if slices.Contains(deps, forbidden) {
+			t.Errorf("aem uses %s", forbidden)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 )
 
 // MaxBare is what an initramfs without kernel modules may have, in bytes and compressed.
@@ -29,7 +30,7 @@ var (
 
 // Options say what goes into an initramfs.
 type Options struct {
-	Config
+	config.Config
 	Program     []byte // aem, statically linked
 	Description []byte // a launch description (docs/formats/launch.md); nil where Entry names a menu entry
 	// Modules are the kernel's modules, and Load those that are needed.
@@ -51,13 +52,13 @@ type File struct {
 	Size int    `json:"size"`
 }
 
-// Build makes an initramfs. The errors wrap [ErrConfig], [ErrProgram], [ErrNowhere],
+// Build makes an initramfs. The errors wrap [config.ErrConfig], [ErrProgram], [ErrNowhere],
 // [launch.ErrDescription] or [initramfs.ErrNoModule] where that is the cause.
 func Build(o Options) (*Image, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(o.Config)
+	told, err := json.Marshal(o.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -68,10 +69,10 @@ func Build(o Options) (*Image, error) {
 			a.File(path, perm, content)
 			image.Files = append(image.Files, File{path, len(content)})
 		}
-		add(Init, 0o755, o.Program)
-		add(ConfigPath, 0o644, config)
+		add(config.Init, 0o755, o.Program)
+		add(config.Path, 0o644, told)
 		if o.Description != nil {
-			add(DescriptionPath, 0o644, o.Description)
+			add(config.DescriptionPath, 0o644, o.Description)
 		}
 	}
 	var bare initramfs.Archive
@@ -97,14 +98,14 @@ func Build(o Options) (*Image, error) {
 }
 
 func (o *Options) check() error {
-	if err := o.Config.check(); err != nil {
+	if err := o.Config.Check(); err != nil {
 		return err
 	}
 	if err := checkProgram(o.Program); err != nil {
 		return err
 	}
 	if (o.Description == nil) == (o.Entry == "") {
-		return fmt.Errorf("%w: it needs either a description or a menu entry", ErrConfig)
+		return fmt.Errorf("%w: it needs either a description or a menu entry", config.ErrConfig)
 	}
 	if o.Description == nil {
 		return nil

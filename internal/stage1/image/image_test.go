@@ -2,7 +2,6 @@ package image_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -15,12 +14,13 @@ import (
 
 	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/stage1/image"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/unpack"
 )
 
-var boot = image.Mount{Disk: "UUID=0a1b-2c3d", Folder: "/boot"}
+var boot = config.Mount{Disk: "UUID=0a1b-2c3d", Folder: "/boot"}
 
 func program(t *testing.T, pkg string) []byte {
 	t.Helper()
@@ -52,7 +52,7 @@ func kernelModules(t *testing.T) *initramfs.Modules {
 
 func options(t *testing.T) image.Options {
 	return image.Options{
-		Config: image.Config{Mounts: []image.Mount{boot}}, Program: program(t, "./cmd/aem"),
+		Config: config.Config{Mounts: []config.Mount{boot}}, Program: program(t, "./cmd/aem"),
 		Description: []byte(`{"kernel": {"file": "/boot/vmlinuz"}}`),
 		Modules:     kernelModules(t), Load: []string{"disk", "tpm_tis"},
 	}
@@ -137,11 +137,11 @@ func TestWhatIsRefused(t *testing.T) {
 		change func(*image.Options)
 		want   error
 	}{
-		"nothing to start": {func(o *image.Options) { o.Description = nil }, image.ErrConfig},
-		"two things":       {func(o *image.Options) { o.Entry = "default" }, image.ErrConfig},
+		"nothing to start": {func(o *image.Options) { o.Description = nil }, config.ErrConfig},
+		"two things":       {func(o *image.Options) { o.Entry = "default" }, config.ErrConfig},
 		"a menu that is not there": {func(o *image.Options) {
-			o.Description, o.Entry, o.Mounts = nil, "default", []image.Mount{{Disk: "/dev/vda", Folder: "/other"}}
-		}, image.ErrConfig},
+			o.Description, o.Entry, o.Mounts = nil, "default", []config.Mount{{Disk: "/dev/vda", Folder: "/other"}}
+		}, config.ErrConfig},
 		"a file that is on no disk": {func(o *image.Options) { o.Mounts = nil }, image.ErrNowhere},
 		"an initramfs that is not": {func(o *image.Options) {
 			o.Description = []byte(`{"kernel": {"file": "/boot/vmlinuz"}, "initrd": {"file": "/bootx/initrd"}}`)
@@ -150,10 +150,10 @@ func TestWhatIsRefused(t *testing.T) {
 			o.Description = []byte(`{"hypervisor": {"file": "/xen"}, "kernel": {"file": "/boot/vmlinuz"}}`)
 		}, image.ErrNowhere},
 		"no description":     {func(o *image.Options) { o.Description = []byte("{}x") }, launch.ErrDescription},
-		"two disks":          {func(o *image.Options) { o.Mounts = append(o.Mounts, boot) }, image.ErrConfig},
-		"over its own":       {func(o *image.Options) { o.Mounts[0].Folder = "/etc/aem" }, image.ErrConfig},
-		"over everything":    {func(o *image.Options) { o.Mounts[0].Folder = "/" }, image.ErrConfig},
-		"a disk by no name":  {func(o *image.Options) { o.Mounts[0].Disk = "sda1" }, image.ErrConfig},
+		"two disks":          {func(o *image.Options) { o.Mounts = append(o.Mounts, boot) }, config.ErrConfig},
+		"over its own":       {func(o *image.Options) { o.Mounts[0].Folder = "/etc/aem" }, config.ErrConfig},
+		"over everything":    {func(o *image.Options) { o.Mounts[0].Folder = "/" }, config.ErrConfig},
+		"a disk by no name":  {func(o *image.Options) { o.Mounts[0].Disk = "sda1" }, config.ErrConfig},
 		"a module too few":   {func(o *image.Options) { o.Load = []string{"none"} }, initramfs.ErrNoModule},
 		"no program":         {func(o *image.Options) { o.Program = []byte("#!/bin/sh") }, image.ErrProgram},
 		"another program":    {func(o *image.Options) { o.Program = program(t, "./cmd/drtmsim") }, image.ErrProgram},
@@ -182,40 +182,4 @@ func dynamic(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func TestParseMount(t *testing.T) {
-	for in, want := range map[string]image.Mount{
-		"UUID=0a1b-2c3d:/boot":                  boot,
-		"/dev/disk/by-path/pci-0000:00:1:/boot": {Disk: "/dev/disk/by-path/pci-0000:00:1", Folder: "/boot"},
-	} {
-		if got, err := image.ParseMount(in); got != want || err != nil {
-			t.Errorf("%s: %+v, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{"", "/dev/vda", "UUID=:/boot", "/dev/vda:boot", "/dev/vda:/boot/", "/dev/vda:/sys", "/dev/vda:/x/../etc"} {
-		if _, err := image.ParseMount(in); !errors.Is(err, image.ErrConfig) {
-			t.Errorf("%q: %v", in, err)
-		}
-	}
-}
-
-func TestParseConfig(t *testing.T) {
-	want := image.Config{Mounts: []image.Mount{boot}, Entry: "default"}
-	b, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := image.ParseConfig(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(&want, got); diff != "" {
-		t.Error(diff)
-	}
-	for _, in := range []string{"", "{", `{"shell": true}`, `{"entry": "x"}`} {
-		if _, err := image.ParseConfig([]byte(in)); !errors.Is(err, image.ErrConfig) {
-			t.Errorf("%q: %v", in, err)
-		}
-	}
 }

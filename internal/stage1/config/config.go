@@ -1,4 +1,6 @@
-package image
+// Package config is what stage 1 is told when it is built. It stands apart from the
+// builder, whose archives and readers of programs stage 1 itself does not need.
+package config
 
 import (
 	"bytes"
@@ -13,7 +15,7 @@ import (
 // Where stage 1 has its things.
 const (
 	Init            = "/init" // the program aem, which is the first process by this name
-	ConfigPath      = "/etc/aem/stage1.json"
+	Path            = "/etc/aem/stage1.json"
 	DescriptionPath = "/etc/aem/launch.json"
 )
 
@@ -43,13 +45,13 @@ func ParseMount(s string) (Mount, error) {
 		return Mount{}, fmt.Errorf("%w: %q is no disk and folder, such as UUID=0a1b2c3d:/boot", ErrConfig, s)
 	}
 	m := Mount{Disk: s[:at], Folder: s[at+1:]}
-	return m, m.check()
+	return m, m.Check()
 }
 
 // reserved are the folders of stage 1's own.
 var reserved = []string{"aem", "dev", "etc", "init", "lib", "proc", "run", "sys"}
 
-func (m Mount) check() error {
+func (m Mount) Check() error {
 	first, _, _ := strings.Cut(strings.TrimPrefix(m.Folder, "/"), "/")
 	switch {
 	case !strings.HasPrefix(m.Disk, "/dev/") && !(strings.HasPrefix(m.Disk, "UUID=") && len(m.Disk) > len("UUID=")):
@@ -62,10 +64,10 @@ func (m Mount) check() error {
 	return nil
 }
 
-func (c *Config) check() error {
+func (c *Config) Check() error {
 	var seen []string
 	for _, m := range c.Mounts {
-		if err := m.check(); err != nil {
+		if err := m.Check(); err != nil {
 			return err
 		}
 		if slices.Contains(seen, m.Folder) {
@@ -79,13 +81,13 @@ func (c *Config) check() error {
 	return nil
 }
 
-// ParseConfig reads what [Build] wrote.
-func ParseConfig(b []byte) (*Config, error) {
+// Parse reads what the builder of the initramfs wrote.
+func Parse(b []byte) (*Config, error) {
 	in := json.NewDecoder(bytes.NewReader(b))
 	in.DisallowUnknownFields()
 	var c Config
 	if err := in.Decode(&c); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	return &c, c.check()
+	return &c, c.Check()
 }
