@@ -21,6 +21,7 @@ import (
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1"
 	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/stage1/image"
 )
@@ -42,7 +43,10 @@ type stage1Options struct {
 	describe, entry, out, program, modules string
 	uki, stub, kernel, line                string
 	mounts, load                           []string
-	dryRun                                 bool
+	policy, policyKey                      string
+	oldest                                 uint64
+	anyway, dryRun                         bool
+	policed                                bool // one of the flags about a policy was given
 }
 
 func stage1Build(s *setup) *cobra.Command {
@@ -70,9 +74,19 @@ can't start the system it says why, closes the PCRs, and waits for the word off 
 command line and this initramfs in systemd's stub (package systemd-boot-efi). It is for
 machines that start such files, and not signed.
 
+With --policy-key stage 1 starts only what a policy approves of that this key has signed
+(aem launch). The key and --policy-oldest are in the initramfs, so the launch measures
+them. --policy is where stage 1 finds the policy: on one of the disks, as it mounts them.
+It may be exchanged without a new stage 1.
+
 --dry-run lists what would be in it. aem predict --then computes what the chain measures.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return o.run(s) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range []string{"policy", "policy-key", "policy-oldest", "launch-unapproved"} {
+				o.policed = o.policed || cmd.Flags().Changed(name)
+			}
+			return o.run(s)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.describe, "describe", "", "a file that describes what to start, for aem launch")
@@ -86,6 +100,10 @@ machines that start such files, and not signed.
 	f.StringVar(&o.stub, "stub", "", "the stub for it (default: "+defaultStub+")")
 	f.StringVar(&o.kernel, "kernel", "", "the kernel that will be launched, for it")
 	f.StringVar(&o.line, "append", "", "that kernel's command line, for it")
+	f.StringVar(&o.policyKey, "policy-key", "", "file with the public key whose policy has to approve of what is launched")
+	f.StringVar(&o.policy, "policy", "", "the policy, as a path in stage 1, on one of its disks")
+	f.Uint64Var(&o.oldest, "policy-oldest", 1, "the lowest version of a policy that is taken")
+	f.BoolVar(&o.anyway, "launch-unapproved", false, "launch also what no policy approves of, and measure that")
 	dryRunFlag(cmd, &o.dryRun)
 	return cmd
 }
@@ -114,6 +132,9 @@ func (o *stage1Options) run(s *setup) error {
 		return cli.Usage("--uki needs the kernel that will be launched: give --kernel")
 	case o.uki == "" && (o.kernel != "" || o.line != "" || o.stub != ""):
 		return cli.Usage("--kernel, --append and --stub are for --uki")
+	case o.policed && (o.policy == "" || o.policyKey == ""):
+		// An empty value, as of a script's unset variable, is not taken for no policy.
+		return cli.Usage("a policy has a file and a key: give --policy and --policy-key")
 	}
 	options, err := o.read(s.root)
 	if err != nil {
@@ -205,6 +226,14 @@ func (o *stage1Options) read(root string) (*image.Options, error) {
 			return nil, cli.UsageError{Err: err}
 		}
 		options.Mounts = append(options.Mounts, mount)
+	}
+	if o.policed {
+		key, err := stage1.ReadBounded(o.policyKey, launch.MaxPolicy)
+		if err != nil {
+			return nil, fmt.Errorf("read the key of the launch policy: %w", err)
+		}
+		options.PolicyKey = key
+		options.Policy = &config.Policy{File: o.policy, Oldest: o.oldest, LaunchUnapproved: o.anyway}
 	}
 	program, err := o.findProgram()
 	if err != nil {

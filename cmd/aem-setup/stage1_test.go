@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,7 +13,10 @@ import (
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/drtm/launch"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/testbed"
+	"github.com/antievilmaid/aem/internal/unpack"
 )
 
 func TestStage1Build(t *testing.T) {
@@ -65,6 +69,63 @@ func TestStage1Build(t *testing.T) {
 	} {
 		if exit, said := capture(t, "", append([]string{"stage1", "build"}, usage...)); exit != aem.ExitUsage {
 			t.Errorf("%q: exit %d, %s", usage, exit, said)
+		}
+	}
+}
+
+// What is demanded of a policy is in the initramfs that is written.
+func TestStage1BuildWithAPolicy(t *testing.T) {
+	dir := t.TempDir()
+	program, err := testbed.Program("./cmd/aem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := launch.PublicKeyFile(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey))
+	aemFile, key, out := filepath.Join(dir, "aem"), filepath.Join(dir, "key.pub"), filepath.Join(dir, "stage1.img")
+	for path, b := range map[string][]byte{aemFile: program, key: public} {
+		if err := os.WriteFile(path, b, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"stage1", "build", "--aem", aemFile, "--entry", "default", "--mount", "/dev/vda:/boot", "--out", out}
+	if exit, said := capture(t, "", append(args, "--policy", "/boot/launch.policy", "--policy-key", key, "--policy-oldest", "7", "--launch-unapproved")); exit != aem.ExitOK {
+		t.Fatalf("exit %d, %s", exit, said)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := unpack.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := json.Marshal(config.Config{
+		Mounts: []config.Mount{{Disk: "/dev/vda", Folder: "/boot"}}, Entry: "default",
+		Policy: &config.Policy{File: "/boot/launch.policy", Oldest: 7, LaunchUnapproved: true},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := map[string][32]byte{config.Path: sha256.Sum256(told), config.PolicyKeyPath: sha256.Sum256(public)}
+	for _, f := range tree.Files {
+		if want, ok := missing["/"+f.Path]; ok && f.Sum == want {
+			delete(missing, "/"+f.Path)
+		}
+	}
+	for path := range missing {
+		t.Errorf("%s is not in it as it should be", path)
+	}
+	for _, usage := range [][]string{
+		{"--policy", "/boot/launch.policy"}, {"--policy-key", key}, {"--policy", "", "--policy-key", ""}, {"--policy-oldest", "7"}, {"--launch-unapproved"},
+		{"--policy", "launch.policy", "--policy-key", key},
+	} {
+		if exit, said := capture(t, "", append(args, usage...)); exit != aem.ExitUsage {
+			t.Errorf("%q: exit %d, %s", usage, exit, said)
+		}
+	}
+	for _, wrong := range [][]string{{"--policy", "/launch.policy", "--policy-key", key}, {"--policy", "/boot/launch.policy", "--policy-key", aemFile}} {
+		if exit, said := capture(t, "", append(args, wrong...)); exit != aem.ExitError {
+			t.Errorf("%q: exit %d, %s", wrong, exit, said)
 		}
 	}
 }

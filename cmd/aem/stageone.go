@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/firstprocess"
+	"github.com/antievilmaid/aem/internal/stage1"
 	"github.com/antievilmaid/aem/internal/stage1/config"
 )
 
@@ -44,7 +47,7 @@ func stageOne() {
 	if prepared == nil {
 		prepared = firstprocess.LoadModules()
 	}
-	err := launchStage(prepared)
+	err := launchStage("/", aem.Where{Wait: stageOneWait}, thisMachine(), prepared)
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
 	if refuse(console, err, time.After(refusalLasts)) == startOver {
 		how = unix.LINUX_REBOOT_CMD_RESTART
@@ -63,41 +66,52 @@ func (stdio) Write(b []byte) (int, error) { return os.Stdout.Write(b) }
 
 // launchStage starts the next stage, and comes back only with an error. What went wrong
 // before it is told to launch as a stage that can't be read: so it closes the PCRs, too.
-func launchStage(prepared error) error {
-	o := &launchOptions{root: "/"}
-	m := o.machine(aem.Where{Wait: stageOneWait}, thisMachine())
+// The root is where stage 1 has its things.
+func launchStage(root string, where aem.Where, start starter, prepared error) error {
+	// For good: the first process has nothing to be ended for.
+	stage1.Undisturbed()
+	o := &launchOptions{root: root}
+	c, err := readConfig(root)
+	if err == nil {
+		o.follow(c)
+	}
+	m := o.machine(where, start)
 	read := m.Stage
 	m.Stage = func() (*drtm.Stage, error) {
-		if prepared != nil {
-			return nil, prepared
-		}
-		if err := o.follow(); err != nil {
+		if err := errors.Join(prepared, err); err != nil {
 			return nil, err
+		}
+		// The policy may lie on one of the disks. It is read after the stage.
+		for _, m := range c.Mounts {
+			if err := aem.MountDisk(m.Disk, filepath.Join(root, m.Folder), where.Wait); err != nil {
+				return nil, err
+			}
 		}
 		return read()
 	}
 	return m.Launch()
 }
 
-// follow reads what stage 1 was told when it was built, and mounts what it needs.
-func (o *launchOptions) follow() error {
-	b, err := os.ReadFile(config.Path)
+// readConfig reads what stage 1 was told when it was built.
+func readConfig(root string) (*config.Config, error) {
+	b, err := os.ReadFile(filepath.Join(root, config.Path))
 	if err != nil {
-		return fmt.Errorf("read what stage 1 is to do: %w", err)
+		return nil, fmt.Errorf("read what stage 1 is to do: %w", err)
 	}
-	c, err := config.Parse(b)
-	if err != nil {
-		return err
+	return config.Parse(b)
+}
+
+// follow does as stage 1 was told.
+func (o *launchOptions) follow(c *config.Config) {
+	if o.entry = c.Entry; o.entry == "" {
+		o.describe = filepath.Join(o.root, config.DescriptionPath)
 	}
-	for _, m := range c.Mounts {
-		if err := aem.MountDisk(m.Disk, m.Folder, stageOneWait); err != nil {
-			return err
+	if p := c.Policy; p != nil {
+		o.policy = policyOptions{
+			file: filepath.Join(o.root, p.File), key: filepath.Join(o.root, config.PolicyKeyPath),
+			oldest: p.Oldest, anyway: p.LaunchUnapproved,
 		}
 	}
-	if o.entry = c.Entry; o.entry == "" {
-		o.describe = config.DescriptionPath
-	}
-	return nil
 }
 
 // refuse says why nothing was started, and waits for a choice. Whatever else is typed is

@@ -29,7 +29,7 @@ func TestParseMount(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	want := config.Config{Mounts: []config.Mount{boot}, Entry: "default"}
+	want := config.Config{Mounts: []config.Mount{boot}, Entry: "default", Policy: &config.Policy{File: "/boot/launch.policy", Oldest: 7, LaunchUnapproved: true}}
 	b, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Error(diff)
 	}
-	for _, in := range []string{"", "{", `{"shell": true}`, `{"entry": "x"}`} {
+	for _, in := range []string{"", "{", `{"shell": true}`, `{"entry": "x"}`, `{"policy": {"file": ""}}`, `{"policy": {"file": "boot/policy"}}`, `{"policy": {"file": "/boot/../policy"}}`} {
 		if _, err := config.Parse([]byte(in)); !errors.Is(err, config.ErrConfig) {
 			t.Errorf("%q: %v", in, err)
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/initramfs"
@@ -33,6 +32,9 @@ type Options struct {
 	config.Config
 	Program     []byte // aem, statically linked
 	Description []byte // a launch description (docs/formats/launch.md); nil where Entry names a menu entry
+	// PolicyKey is the file of the public key whose policy has to approve; nil where
+	// Policy is.
+	PolicyKey []byte
 	// Modules are the kernel's modules, and Load those that are needed.
 	Modules *initramfs.Modules
 	Load    []string
@@ -53,7 +55,7 @@ type File struct {
 }
 
 // Build makes an initramfs. The errors wrap [config.ErrConfig], [ErrProgram], [ErrNowhere],
-// [launch.ErrDescription] or [initramfs.ErrNoModule] where that is the cause.
+// [launch.ErrDescription], [launch.ErrKey] or [initramfs.ErrNoModule] where that is the cause.
 func Build(o Options) (*Image, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -73,6 +75,9 @@ func Build(o Options) (*Image, error) {
 		add(config.Path, 0o644, told)
 		if o.Description != nil {
 			add(config.DescriptionPath, 0o644, o.Description)
+		}
+		if o.PolicyKey != nil {
+			add(config.PolicyKeyPath, 0o644, o.PolicyKey)
 		}
 	}
 	var bare initramfs.Archive
@@ -104,6 +109,9 @@ func (o *Options) check() error {
 	if err := checkProgram(o.Program); err != nil {
 		return err
 	}
+	if err := o.checkPolicy(); err != nil {
+		return err
+	}
 	if (o.Description == nil) == (o.Entry == "") {
 		return fmt.Errorf("%w: it needs either a description or a menu entry", config.ErrConfig)
 	}
@@ -122,21 +130,27 @@ func (o *Options) check() error {
 		files = append(files, *d.Initrd)
 	}
 	for _, f := range files {
-		if !o.mounted(f.Path) {
+		if !o.Mounted(f.Path) {
 			return fmt.Errorf("%w: %s lies on no disk that is to be mounted", ErrNowhere, f.Path)
 		}
 	}
 	return nil
 }
 
-// mounted reports whether a path lies on one of the disks.
-func (o *Options) mounted(path string) bool {
-	for _, m := range o.Mounts {
-		if strings.HasPrefix(path, m.Folder+"/") {
-			return true
-		}
+// checkPolicy refuses a stage 1 that would ask no policy although it has a key, or that
+// could only refuse everything.
+func (o *Options) checkPolicy() error {
+	if (o.Policy == nil) != (o.PolicyKey == nil) {
+		return fmt.Errorf("%w: a policy that has to approve needs a file and a key", config.ErrConfig)
 	}
-	return false
+	if o.Policy == nil {
+		return nil
+	}
+	if !o.Mounted(o.Policy.File) {
+		return fmt.Errorf("%w: the policy %s lies on no disk that is to be mounted", ErrNowhere, o.Policy.File)
+	}
+	_, err := launch.ParsePublicKey(o.PolicyKey)
+	return err
 }
 
 // checkProgram refuses what would end as a kernel that found no init: nobody could say

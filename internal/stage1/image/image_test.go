@@ -2,6 +2,9 @@ package image_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -48,6 +51,44 @@ func kernelModules(t *testing.T) *initramfs.Modules {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// policed is an image of which a policy on the disk has to approve.
+func policed(t *testing.T) image.Options {
+	o := options(t)
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	o.Policy, o.PolicyKey = &config.Policy{File: "/boot/launch.policy", Oldest: 3}, launch.PublicKeyFile(key.Public().(ed25519.PublicKey))
+	return o
+}
+
+// The key, and what is demanded, are in what the launch measures; the policy is not.
+func TestThePolicyIsDemandedByWhatIsMeasured(t *testing.T) {
+	o := policed(t)
+	im, err := image.Build(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := unpack.Read(im.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := json.Marshal(o.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string][32]byte{}
+	for _, f := range tree.Files {
+		sums["/"+f.Path] = f.Sum
+	}
+	if sums[config.PolicyKeyPath] != sha256.Sum256(o.PolicyKey) {
+		t.Error("another key is in it, or none")
+	}
+	if sums[config.Path] != sha256.Sum256(told) {
+		t.Errorf("it is not told %s", told)
+	}
+	if _, ok := sums[o.Policy.File]; ok {
+		t.Error("the policy is in it")
+	}
 }
 
 func options(t *testing.T) image.Options {
@@ -149,15 +190,19 @@ func TestWhatIsRefused(t *testing.T) {
 		"a hypervisor that is not": {func(o *image.Options) {
 			o.Description = []byte(`{"hypervisor": {"file": "/xen"}, "kernel": {"file": "/boot/vmlinuz"}}`)
 		}, image.ErrNowhere},
-		"no description":     {func(o *image.Options) { o.Description = []byte("{}x") }, launch.ErrDescription},
-		"two disks":          {func(o *image.Options) { o.Mounts = append(o.Mounts, boot) }, config.ErrConfig},
-		"over its own":       {func(o *image.Options) { o.Mounts[0].Folder = "/etc/aem" }, config.ErrConfig},
-		"over everything":    {func(o *image.Options) { o.Mounts[0].Folder = "/" }, config.ErrConfig},
-		"a disk by no name":  {func(o *image.Options) { o.Mounts[0].Disk = "sda1" }, config.ErrConfig},
-		"a module too few":   {func(o *image.Options) { o.Load = []string{"none"} }, initramfs.ErrNoModule},
-		"no program":         {func(o *image.Options) { o.Program = []byte("#!/bin/sh") }, image.ErrProgram},
-		"another program":    {func(o *image.Options) { o.Program = program(t, "./cmd/drtmsim") }, image.ErrProgram},
-		"one with libraries": {func(o *image.Options) { o.Program = dynamic(t) }, image.ErrProgram},
+		"no description":         {func(o *image.Options) { o.Description = []byte("{}x") }, launch.ErrDescription},
+		"two disks":              {func(o *image.Options) { o.Mounts = append(o.Mounts, boot) }, config.ErrConfig},
+		"over its own":           {func(o *image.Options) { o.Mounts[0].Folder = "/etc/aem" }, config.ErrConfig},
+		"over everything":        {func(o *image.Options) { o.Mounts[0].Folder = "/" }, config.ErrConfig},
+		"a disk by no name":      {func(o *image.Options) { o.Mounts[0].Disk = "sda1" }, config.ErrConfig},
+		"a module too few":       {func(o *image.Options) { o.Load = []string{"none"} }, initramfs.ErrNoModule},
+		"a policy without a key": {func(o *image.Options) { o.Policy = &config.Policy{File: "/boot/policy"} }, config.ErrConfig},
+		"a key without a policy": {func(o *image.Options) { o.PolicyKey = policed(t).PolicyKey }, config.ErrConfig},
+		"a policy on no disk":    {func(o *image.Options) { *o = policed(t); o.Policy.File = "/launch.policy" }, image.ErrNowhere},
+		"a key that is none":     {func(o *image.Options) { *o = policed(t); o.PolicyKey = []byte("key") }, launch.ErrKey},
+		"no program":             {func(o *image.Options) { o.Program = []byte("#!/bin/sh") }, image.ErrProgram},
+		"another program":        {func(o *image.Options) { o.Program = program(t, "./cmd/drtmsim") }, image.ErrProgram},
+		"one with libraries":     {func(o *image.Options) { o.Program = dynamic(t) }, image.ErrProgram},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t)
