@@ -7,13 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/stage1"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -22,7 +23,7 @@ import (
 func TestChainToLinuxInQEMU(t *testing.T) {
 	chain(t, launch.Description{
 		Kernel: launch.File{Path: "/target/vmlinuz", Line: "console=ttyS0 panic=-1 quiet no_timer_check real=yes"}, Initrd: &launch.File{Path: "/target/initrd"},
-		Measure: launch.Measure{Files: []string{"/etc/fact"}},
+		Measure: launch.Measure{Files: []string{"/target/fact"}},
 	}, testbed.Config{Memory: 1024}, true)
 }
 
@@ -38,13 +39,14 @@ func TestChainToXenInQEMU(t *testing.T) {
 	}, testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}}, false)
 }
 
-// chain lets drtmsim launch a kernel with aem in its initramfs, which measures what d
-// describes at locality 2 and starts it. There aem log finds the log, which leads to what
-// the TPM holds; and that is what the files say. With a policy, that has to approve, and
-// a last boot has one that does not.
-func chain(t *testing.T, d launch.Description, config testbed.Config, policed bool) {
+// chain lets drtmsim launch a kernel with stage 1's initramfs, which finds on a disk what
+// d describes, measures it at locality 2 and starts it. There aem log finds the log, which
+// leads to what the TPM holds; and that is what aem predict said beforehand. With a policy
+// on the disk, that has to approve, and in a last boot the same stage 1 finds one that
+// does not.
+func chain(t *testing.T, d launch.Description, guest testbed.Config, policed bool) {
 	t.Helper()
-	testbed.Need(t, "qemu-system-x86_64", "swtpm")
+	testbed.Need(t, "qemu-system-x86_64", "swtpm", "mke2fs")
 	kernel, err := testbed.FindKernel()
 	if err != nil {
 		t.Fatal(err)
@@ -63,138 +65,138 @@ func chain(t *testing.T, d launch.Description, config testbed.Config, policed bo
 	realInitrd, err := real.Build(kernel)
 	must(err)
 
-	const line = "console=ttyS0 panic=-1 quiet no_timer_check"
-	description, err := json.Marshal(d)
-	must(err)
-	content := map[string][]byte{"target/vmlinuz": vmlinuz, "target/initrd": realInitrd, "launch.json": description, "etc/fact": []byte("a fact")}
+	content := map[string][]byte{"vmlinuz": vmlinuz, "initrd": realInitrd, "fact": []byte("a fact")}
 	if d.Hypervisor != nil {
 		path, err := testbed.FindXen()
 		must(err)
-		content["target/xen.gz"], err = os.ReadFile(path)
+		content["xen.gz"], err = os.ReadFile(path)
 		must(err)
 	}
-	here := filepath.Join(dir, "root")
+	file := func(name string) string { return filepath.Join(dir, name) }
+	here := file("root")
+	must(os.MkdirAll(filepath.Join(here, "target"), 0o700))
 	for name, b := range content {
-		must(os.MkdirAll(filepath.Dir(filepath.Join(here, name)), 0o700))
-		must(os.WriteFile(filepath.Join(here, name), b, 0o600))
+		must(os.WriteFile(filepath.Join(here, "target", name), b, 0o600))
 	}
+	told, keyFile := config.Config{Mounts: []config.Mount{{Disk: "/dev/vda", Folder: "/target"}}}, []byte(nil)
 	stage, err := stage1.Read(&d, here)
 	must(err)
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	public := key.Public().(ed25519.PublicKey)
-	// initramfs is that of the launched Linux, with a policy that approves of a stage.
-	initramfs := func(approved *drtm.Stage) []byte {
+	approval := &drtm.Approval{Key: key.Public().(ed25519.PublicKey), Approved: true}
+	policy := filepath.Join(here, "target", "launch.policy")
+	approve := func(approved *drtm.Stage) {
 		t.Helper()
-		step := []string{"/bin/aem", "launch", "--describe", "/launch.json", "--json"}
-		im := &testbed.Image{}
-		must(im.Program("bin/aem", "./cmd/aem"))
-		for name, b := range content {
-			im.File(name, 0o600, b)
-		}
-		if policed {
-			step = append(step, "--policy", "/policy", "--policy-key", "/policy.pub")
-			entry, err := launch.Approve("the real system", approved, tpm.SHA256)
-			must(err)
-			now := time.Now().UTC()
-			p := launch.Policy{Version: 1, Issued: now.AddDate(0, 0, -1), Expires: now.AddDate(0, 0, 1), Hash: "sha256", Approved: []launch.Approved{entry}}
-			file, err := p.Sign(key)
-			must(err)
-			im.File("policy", 0o600, file)
-			im.File("policy.pub", 0o600, launch.PublicKeyFile(public))
-		}
-		im.Steps = []testbed.Step{testbed.Run(step...), testbed.Run("/bin/aem", "log", "--tpm", "tis:0", "--json")}
-		b, err := im.Build(kernel)
+		entry, err := launch.Approve("the real system", approved, tpm.SHA256)
 		must(err)
-		return b
+		now := time.Now().UTC()
+		p := launch.Policy{Version: 1, Issued: now.AddDate(0, 0, -1), Expires: now.AddDate(0, 0, 1), Hash: "sha256", Approved: []launch.Approved{entry}}
+		b, err := p.Sign(key)
+		must(err)
+		must(os.WriteFile(policy, b, 0o600))
 	}
-	initrd := initramfs(stage)
-	initrdFile, loader, drtmsim := filepath.Join(dir, "initrd"), filepath.Join(dir, "loader"), filepath.Join(dir, "drtmsim")
+	var flags []string
+	if policed {
+		keyFile = launch.PublicKeyFile(approval.Key)
+		told.Policy = &config.Policy{File: "/target/launch.policy", Oldest: 1}
+		must(os.WriteFile(file("key"), keyFile, 0o600))
+		// The other disk first, so that the approving policy stays for the prediction.
+		other := *stage
+		other.Line += " init=/bin/sh"
+		approve(&other)
+		must(testbed.Ext4Image(file("other-disk"), 64, filepath.Join(here, "target")))
+		approve(stage)
+		flags = []string{"--policy", policy, "--policy-key", file("key")}
+	}
+	must(testbed.Ext4Image(file("disk"), 64, filepath.Join(here, "target")))
+
+	const line = "console=ttyS0 panic=-1 quiet no_timer_check"
+	initrd := stageOneImage(t, kernel, d, told, keyFile)
+	must(os.WriteFile(file("initrd"), initrd, 0o600))
 	b, err := testbed.Program("./cmd/drtmsim")
 	must(err)
-	must(os.WriteFile(drtmsim, b, 0o700))
+	must(os.WriteFile(file("drtmsim"), b, 0o700))
+	b, err = json.Marshal(d)
+	must(err)
+	must(os.WriteFile(file("launch.json"), b, 0o600))
 
 	for _, c := range []struct {
-		platform string
-		version  tpm.Version
-		algs     []tpm.Alg
+		platform, family string
+		version          tpm.Version
+		algs             []tpm.Alg
 	}{
-		{"txt", tpm.V20, []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}}, {"skinit", tpm.V12, []tpm.Alg{tpm.SHA1}},
+		{"txt", "2.0", tpm.V20, []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}}, {"skinit", "1.2", tpm.V12, []tpm.Alg{tpm.SHA1}},
 	} {
 		t.Run(c.platform+" "+c.version.String(), func(t *testing.T) {
-			must(os.WriteFile(initrdFile, initrd, 0o600))
-			if out, err := exec.Command(drtmsim, "loader", "--platform", c.platform, loader).CombinedOutput(); err != nil {
+			if out, err := exec.Command(file("drtmsim"), "loader", "--platform", c.platform, file("loader")).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			block, err := os.ReadFile(loader)
-			must(err)
-			platform, err := drtm.ParsePlatform(c.platform)
-			must(err)
-			first := drtm.LinuxLaunch{Platform: platform, Version: c.version, Algs: c.algs, Loader: block, Kernel: vmlinuz, Initrd: initrd, CommandLine: line}
-			var approval *drtm.Approval
-			if policed {
-				approval = &drtm.Approval{Key: public, Approved: true}
+			files := []string{"--loader", file("loader"), "--target", "linux", "--kernel", kernel.Image, "--append", line, "--initrd", file("initrd")}
+			args := append([]string{"predict", "--home", dir, "--simulated", c.platform, "--family", c.family, "--banks", "sha1,sha256,sha384,sha512",
+				"--then", file("launch.json"), "--then-root", here, "--json"}, files...)
+			exit, out, stderr := capture(t, append(args, flags...))
+			var p prediction
+			if exit != aem.ExitOK || json.Unmarshal([]byte(out), &p) != nil {
+				t.Fatalf("predict: exit %d, %s", exit, stderr)
 			}
-			ms, err := drtm.ChainLaunch{First: first, Algs: c.algs, Approval: approval, Stage: stage}.Measurements()
-			must(err)
-			want, err := drtm.Predict(c.algs, ms)
-			must(err)
-
-			files := []string{"--loader", loader, "--target", "linux", "--kernel", kernel.Image, "--append", line, "--initrd", initrdFile, "--platform", c.platform}
-			config.Kernel, config.Initrd, config.Append = kernel.Image, initrdFile, line
-			report := bootAndReport(t, drtmsim, files, c.version, config)
+			files = append(files, "--platform", c.platform)
+			guest.Kernel, guest.Initrd, guest.Append = kernel.Image, file("initrd"), line
+			guest.Drives = []testbed.Drive{{Path: file("disk"), ReadOnly: true}}
+			report := bootAndReport(t, file("drtmsim"), files, c.version, guest)
 			if report.Launch != drtm.Verified.String() || report.Source != "aem launch, /aem/eventlog" {
 				t.Errorf("the real system says of its launch: %s, %s; the log was found at %s", report.Launch, report.Reason, report.Source)
 			}
-			holds(t, report, want)
+			compared := map[string]bool{}
+			for _, v := range report.Verdicts {
+				if v.PCR != 17 && v.PCR != 18 {
+					continue
+				}
+				compared[fmt.Sprint(v.Bank, v.PCR)] = true
+				if want := p.PCRs[v.Bank][v.PCR]; want != v.TPM {
+					t.Errorf("%s PCR %d: predicted %s, the TPM holds %s", v.Bank, v.PCR, want, v.TPM)
+				}
+			}
+			if len(compared) != 2*len(c.algs) {
+				t.Errorf("compared were %v", compared)
+			}
 			if !policed || c.version != tpm.V20 {
 				return
 			}
 
 			// A policy of another command line: the TPM then holds the launch, the key that
 			// has to sign, and the cap.
-			other := *stage
-			other.Line += " init=/bin/sh"
-			initrd := initramfs(&other)
-			must(os.WriteFile(initrdFile, initrd, 0o600))
-			first.Initrd = initrd
-			ms, err = first.Measurements()
+			block, err := os.ReadFile(file("loader"))
 			must(err)
-			want, err = drtm.Predict(c.algs, append(ms, approval.Measurements(c.algs)[0]))
+			platform, err := drtm.ParsePlatform(c.platform)
+			must(err)
+			ms, err := drtm.LinuxLaunch{Platform: platform, Version: c.version, Algs: c.algs, Loader: block, Kernel: vmlinuz, Initrd: initrd, CommandLine: line}.Measurements()
+			must(err)
+			want, err := drtm.Predict(c.algs, append(ms, approval.Measurements(c.algs)[0]))
 			must(err)
 			for i := range want {
 				for _, p := range []tpm.PCR{17, 18} {
 					must(want[i].Extend(p, want[i].Alg.Sum([]byte("aem launch: refused approval"))))
 				}
 			}
-			said := bootAndExpect(t, drtmsim, files, c.version, config, `(?s)(\{"step":[^\n]*\})\s+GUEST exit 4 .*?(\{"kind":.*\})\s+GUEST exit`)
-			var failure launchFailure
-			if err := json.Unmarshal([]byte(said[1]), &failure); err != nil || failure.Step != launch.Approval || !failure.Capped || !strings.Contains(failure.Error, "kernel command line") {
-				t.Errorf("the refusal: %s (%v)", said[1], err)
+			guest.Drives = []testbed.Drive{{Path: file("other-disk"), ReadOnly: true}}
+			g, emulator := bootBehind(t, file("drtmsim"), files, c.version, guest)
+			if _, err := g.Expect(t.Context(), `not launched \(approval\): [^\n]*differs in: [^\n]*kernel command line; PCRs 17 and 18 were capped`); err != nil {
+				t.Fatal(err)
 			}
-			must(json.Unmarshal([]byte(said[2]), report))
-			holds(t, report, want)
+			g.Kill() // and not off: QEMU would tell the TPM, which then forgets its PCRs
+			conn, err := emulator.Connect()
+			must(err)
+			defer conn.Close()
+			chip, err := aem.NewChip(conn, c.version)
+			must(err)
+			got, err := chip.ReadPCRs(tpm.PCRSet(17, 18))
+			must(err)
+			for _, a := range c.algs {
+				for _, r := range []tpm.PCR{17, 18} {
+					if w, g := want.Value(a, r), got.Value(a, r); !w.Equal(g) {
+						t.Errorf("refused, %s PCR %d: the files say %s, the TPM holds %s", a, r, w, g)
+					}
+				}
+			}
 		})
-	}
-}
-
-// holds compares what a guest's TPM holds with what the files say.
-func holds(t *testing.T, report *logReport, want tpm.Banks) {
-	t.Helper()
-	compared := map[string]bool{}
-	for _, v := range report.Verdicts {
-		a, err := tpm.ParseAlg(v.Bank)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if v.PCR != 17 && v.PCR != 18 {
-			continue
-		}
-		compared[fmt.Sprint(v.Bank, v.PCR)] = true
-		if got := want.Value(a, tpm.PCR(v.PCR)).String(); got != v.TPM {
-			t.Errorf("%s PCR %d: the files say %s, the TPM holds %s", v.Bank, v.PCR, got, v.TPM)
-		}
-	}
-	if len(compared) != 2*len(want) {
-		t.Errorf("compared were %v", compared)
 	}
 }

@@ -89,16 +89,20 @@ func TestPredictionsHoldInQEMU(t *testing.T) {
 // bootAndReport boots a guest behind drtmsim and returns what aem log says in it.
 func bootAndReport(t *testing.T, drtmsim string, files []string, v tpm.Version, c testbed.Config) *logReport {
 	t.Helper()
+	g, _ := bootBehind(t, drtmsim, files, v, c)
+	said, err := g.Expect(t.Context(), `(?s)(\{"kind":.*\})\s+GUEST exit`)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var r logReport
-	said := bootAndExpect(t, drtmsim, files, v, c, `(?s)(\{"kind":.*\})\s+GUEST exit`)
 	if err := json.Unmarshal([]byte(said[1]), &r); err != nil {
 		t.Fatalf("%v: %.500s", err, said[1])
 	}
 	return &r
 }
 
-// bootAndExpect boots a guest behind drtmsim and returns what it prints of a pattern.
-func bootAndExpect(t *testing.T, drtmsim string, files []string, v tpm.Version, c testbed.Config, pattern string) []string {
+// bootBehind boots a guest behind drtmsim, and returns it with its TPM.
+func bootBehind(t *testing.T, drtmsim string, files []string, v tpm.Version, c testbed.Config) (*testbed.Guest, *testbed.Emulator) {
 	t.Helper()
 	conn, emulator := testbed.NewTPM(t, v)
 	conn.Close()
@@ -120,10 +124,5 @@ func bootAndExpect(t *testing.T, drtmsim string, files []string, v tpm.Version, 
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	g := testbed.NewGuest(t, c)
-	m, err := g.Expect(t.Context(), pattern)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return testbed.NewGuest(t, c), emulator
 }

@@ -63,7 +63,7 @@ func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, lin
 		t.Fatal(err)
 	}
 	d := launch.Description{Kernel: launch.File{Path: "/target/vmlinuz"}}
-	initrd := stageOneImage(t, kernel, d, config.Config{Mounts: []config.Mount{{Disk: "/dev/vda", Folder: "/target"}}})
+	initrd := stageOneImage(t, kernel, d, config.Config{Mounts: []config.Mount{{Disk: "/dev/vda", Folder: "/target"}}}, nil)
 	conn, emulator := testbed.NewTPM(t, tpm.V20)
 	conn.Close()
 	c := machine(vmlinuz, initrd, "console=ttyS0 panic=-1 quiet no_timer_check sh init=/bin/sh")
@@ -86,7 +86,7 @@ func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, lin
 }
 
 // stageOneImage is what aem-setup stage1 build makes.
-func stageOneImage(t *testing.T, kernel testbed.Kernel, d launch.Description, c config.Config) []byte {
+func stageOneImage(t *testing.T, kernel testbed.Kernel, d launch.Description, c config.Config, key []byte) []byte {
 	t.Helper()
 	program, err := testbed.Program("./cmd/aem")
 	if err != nil {
@@ -100,7 +100,7 @@ func stageOneImage(t *testing.T, kernel testbed.Kernel, d launch.Description, c 
 	if err != nil {
 		t.Fatal(err)
 	}
-	im, err := image.Build(image.Options{Config: c, Program: program, Description: description, Modules: modules, Load: testbed.DiskModules()})
+	im, err := image.Build(image.Options{Config: c, Program: program, Description: description, PolicyKey: key, Modules: modules, Load: testbed.DiskModules()})
 	if err != nil {
 		t.Fatal(err)
 	}
