@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
+	"github.com/antievilmaid/aem/drtm/launch"
 	"github.com/antievilmaid/aem/internal/initramfs"
 	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/stage1/image"
@@ -15,7 +17,7 @@ import (
 )
 
 // chained is the story of a launch that goes on: the launched Linux holds stage 1, which
-// starts Xen and dom0 from a disk. The evil maid tries each link.
+// starts Xen and dom0 from a disk, after it asked a policy. The evil maid tries each link.
 var chained = tale{build: buildChain, firstDay: firstChainDay, story: []chapter{
 	{
 		title: "first boot", name: "1-first-boot", screen: `FIRST BOOT[\s\S]*nothing has been sealed`, exit: "0",
@@ -76,7 +78,12 @@ var chained = tale{build: buildChain, firstDay: firstChainDay, story: []chapter{
 		}),
 	},
 	{
-		title: "the original again", name: "9-proof-again", screen: shownProof, exit: "0",
+		title: "a policy signed with another key", name: "9-policy", screen: shownRefusal + `\* launch policy's answer`, exit: "4", cut: true,
+		outcome: "refused: launch policy's answer changed", act: enter,
+		change: onStartDisk(policyFile, func(_ *machine, b []byte) ([]byte, error) { return resigned(b) }),
+	},
+	{
+		title: "the original again", name: "10-proof-again", screen: shownProof, exit: "0",
 		outcome: "the sentence appears", act: enter,
 	},
 }}
@@ -100,11 +107,13 @@ menuentry 'Xen' {
 }
 `
 
-// buildChain makes stage 1, and the disk that it starts Xen from.
+// buildChain makes the owner's key, stage 1, and the disk that it starts Xen from.
 func buildChain(m *machine) error {
 	m.guest = testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}} // dom0 has no SMAP under emulation
 	m.good.start, m.good.cmdline = filepath.Join(m.dir, "start.img"), "console=ttyS0 console=tty0 panic=-1 quiet no_timer_check"
-	uuid, err := m.writeStartDisk()
+	key := newPolicyKey()
+	defer clear(key)
+	uuid, err := m.writeStartDisk(key)
 	if err != nil {
 		return err
 	}
@@ -117,8 +126,14 @@ func buildChain(m *machine) error {
 		return err
 	}
 	im, err := image.Build(image.Options{
-		Config:  config.Config{Mounts: []config.Mount{{Disk: "UUID=" + uuid, Folder: config.BootFolder}}, Entry: "default"},
-		Program: program, Modules: modules, Load: testbed.DiskModules(),
+		Config: config.Config{
+			Mounts: []config.Mount{{Disk: "UUID=" + uuid, Folder: config.BootFolder}}, Entry: "default",
+			// What is not approved is started and measured as such, so that dom0 can name the
+			// link that differs.
+			Policy: &config.Policy{File: config.BootFolder + "/" + policyFile, Oldest: 1, LaunchUnapproved: true},
+		},
+		PolicyKey: launch.PublicKeyFile(key.Public().(ed25519.PublicKey)),
+		Program:   program, Modules: modules, Load: testbed.DiskModules(),
 	})
 	if err != nil {
 		return fmt.Errorf("build stage 1: %w", err)
@@ -126,8 +141,9 @@ func buildChain(m *machine) error {
 	return os.WriteFile(m.good.initrd, im.Bytes, 0o644)
 }
 
-// writeStartDisk makes the disk with Xen and dom0, and returns its file system's UUID.
-func (m *machine) writeStartDisk() (uuid string, err error) {
+// writeStartDisk makes the disk with Xen, dom0 and a policy that approves of both, and
+// returns its file system's UUID.
+func (m *machine) writeStartDisk(key ed25519.PrivateKey) (uuid string, err error) {
 	dir := filepath.Join(m.dir, "start")
 	xenFile, err := testbed.FindXen()
 	if err != nil {
@@ -151,7 +167,7 @@ func (m *machine) writeStartDisk() (uuid string, err error) {
 	if err := os.MkdirAll(filepath.Join(dir, "grub"), 0o755); err != nil {
 		return "", err
 	}
-	for name, b := range map[string][]byte{"xen.gz": xen, "vmlinuz": kernel, "initrd.img": initrd, menuFile: nil} {
+	for name, b := range map[string][]byte{"xen.gz": xen, "vmlinuz": kernel, "initrd.img": initrd, menuFile: nil, policyFile: nil} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
 			return "", err
 		}
@@ -165,7 +181,18 @@ func (m *machine) writeStartDisk() (uuid string, err error) {
 	if uuid, err = testbed.Ext4UUID(m.good.start); err != nil {
 		return "", err
 	}
-	return uuid, testbed.WriteExt4(m.good.start, menuFile, fmt.Appendf(nil, menu, uuid))
+	content := fmt.Appendf(nil, menu, uuid)
+	if err := os.WriteFile(filepath.Join(dir, menuFile), content, 0o644); err != nil {
+		return "", err
+	}
+	policy, err := signedPolicy(dir, uuid, key)
+	if err != nil {
+		return "", err
+	}
+	if err := testbed.WriteExt4(m.good.start, menuFile, content); err != nil {
+		return "", err
+	}
+	return uuid, testbed.WriteExt4(m.good.start, policyFile, policy)
 }
 
 // onStartDisk is the evil maid's way to a file on the disk that stage 1 starts from.
