@@ -87,7 +87,8 @@ func policySign(s *setup) *cobra.Command {
 		Short: "Sign a policy that names launches",
 		Long: `sign makes the policy FILE. Each launch that it approves of is a launch description, as
 aem launch reads it; its files are read below --root, and hashed as aem launch measures
-them. A launch from a menu entry is approved by a description of the same files and lines.
+them. A launch from a menu entry is approved by a description of the same files and lines;
+an initramfs of dom0 that GRUB would unpack is described unpacked.
 What a description has measured of the machine (cpu, smbios, devices) is read below --root
 as well.
 
