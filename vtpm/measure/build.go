@@ -17,30 +17,17 @@ func (b *builder) add(at tpm.Locality, p tpm.PCR, t eventlog.Type, digests []tpm
 	b.steps = append(b.steps, Step{at, eventlog.Event{PCR: p, Type: t, Digests: digests, Data: text}})
 }
 
-// say measures a text, which then is no hearsay.
-func (b *builder) say(at tpm.Locality, p tpm.PCR, t eventlog.Type, text []byte) {
-	b.add(at, p, t, tpm.SumAll(b.algs, text), text)
+// say measures a text, which then is no hearsay: the digest is that of the event's data.
+func (b *builder) say(at tpm.Locality, p tpm.PCR, text []byte) {
+	b.add(at, p, eventlog.Action, tpm.SumAll(b.algs, text), text)
 }
 
-// inform adds an event that is not measured. Such events have digests of zeros (TCG PFP,
-// clause 10.4.5).
-func (b *builder) inform(p tpm.PCR, text []byte) {
-	var zeros []tpm.TaggedDigest
-	for _, a := range b.algs {
-		zeros = append(zeros, tpm.TaggedDigest{Alg: a, Digest: make(tpm.Digest, a.Size())})
-	}
-	b.add(localityGuest, p, eventlog.NoAction, zeros, text)
-}
-
-// inherit measures a text into a PCR that a guest can't extend. Without a launch of the
-// host it must not look as if there had been one: then PCRs 17 to 22 keep the
-// ones that they start with, and the text is for the log alone.
+// inherit measures a text into a PCR that a guest can't extend. Without a launch of the host
+// it must not look as if there had been one: then PCRs 17 to 22 keep the ones that they start with.
 func (b *builder) inherit(at tpm.Locality, p tpm.PCR, text []byte, g Grade) {
-	if g != Launched {
-		b.inform(p, text)
-		return
+	if g == Launched {
+		b.say(at, p, text)
 	}
-	b.say(at, p, eventlog.IPL, text)
 }
 
 // file measures a file, whose digests are known.
@@ -67,7 +54,7 @@ func (b *builder) guest(l *Launch) error {
 		// As a separator does: from here on nothing leads to a value that a start with known
 		// files has.
 		for _, p := range []tpm.PCR{pcrConfiguration, pcrKernel, pcrKernelData} {
-			b.say(localityGuest, p, eventlog.Action, []byte(textUnmeasured))
+			b.say(localityGuest, p, []byte(textUnmeasured))
 		}
 		return nil
 	}
@@ -82,7 +69,7 @@ func (b *builder) guest(l *Launch) error {
 	if l.Initrd == nil {
 		// Otherwise a guest that was started without an initramfs could extend the digest of
 		// one, and hold the PCRs of a guest that was started with it.
-		b.say(localityGuest, pcrKernelData, eventlog.Action, []byte(textNoInitrd))
+		b.say(localityGuest, pcrKernelData, []byte(textNoInitrd))
 		return nil
 	}
 	return b.file(pcrKernelData, eventlog.IPL, "guest initrd", l.Initrd)

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -20,7 +19,9 @@ import (
 //	initrd -
 //	copies 0,1,7
 //
-// Digests are SHA-256 in every bank. What changes from start to start is not in it.
+// Digests are SHA-256 in every bank. What changes from start to start (the domain's number, its
+// birth, how often the vTPM's state was saved) is not in it: a secret that the guest sealed
+// to PCR 18 has to open when it is started again.
 func (l *Launch) event() []byte {
 	digest := func(d tpm.Digest) string {
 		if l.start() != Measured || d == nil {
@@ -40,11 +41,4 @@ func (l *Launch) event() []byte {
 	}
 	return fmt.Appendf(nil, "aem vtpm guest 1\nvtpm %s\nstart %s\nconfiguration %s\nkernel %s\ncommand-line %s\ninitrd %s\ncopies %s\n",
 		l.Guest.UUID, l.start(), sum(l.Configuration), sum(l.Kernel), digest(tpm.SHA256.Sum([]byte(l.CommandLine))), sum(l.Initrd), copies)
-}
-
-// circumstances tell one start from another in the log. They are not measured.
-func (l *Launch) circumstances() []byte {
-	line := func(s string) string { return eventlog.Printable([]byte(s)) }
-	return fmt.Appendf(nil, "aem vtpm start 1\ndomain %s\nbirth %s\ngeneration %d\nmanager %s\n",
-		line(l.Guest.Domain), line(l.Guest.Birth), l.Generation, line(l.Manager))
 }

@@ -74,11 +74,6 @@ type Launch struct {
 	// Copies are PCRs of the host, of 0 to 15, whose values are extended into the same
 	// PCRs of the vTPM.
 	Copies tpm.PCRs
-	// Generation is the vTPM's, and Manager the manager's version. Both are for the log
-	// alone, as the guest's domain and birth are: they change from start to start, and a secret that is sealed to
-	// PCRs 17 and 18 has to open again.
-	Generation uint64
-	Manager    string
 }
 
 // Step is one thing that is done to a vTPM before its guest runs, and how the log shows it.
@@ -89,7 +84,7 @@ type Step struct {
 
 // byLaunch reports whether the launch's hash sequence makes the step. Extending it, too,
 // would count it twice.
-func (s *Step) byLaunch() bool { return s.At == localityLaunch && s.Event.Extended() }
+func (s *Step) byLaunch() bool { return s.At == localityLaunch }
 
 func (l *Launch) start() Start {
 	if l.Guest.Late {
@@ -124,7 +119,6 @@ func (l *Launch) Steps(algs []tpm.Alg) ([]Step, error) {
 	if err := b.guest(l); err != nil {
 		return nil, err
 	}
-	b.inform(tpm.PCRData, l.circumstances())
 	b.inherit(localityManager, tpm.PCRData, l.event(), l.Host.Grade)
 	return b.steps, nil
 }

@@ -11,17 +11,15 @@ import (
 // that of the machine.
 const uintn64 = 2
 
-// specID12 is the body of the event that a TPM 1.2's log begins with (TCG PC Client
-// Specific Implementation Specification for Conventional BIOS 1.21, clause 11.3.4.1): a
-// client, version 1.2, errata 1, no vendor information.
-const specID12 = "Spec ID Event00\x00" + "\x00\x00\x00\x00" + "\x02\x01\x01" + "\x00" + "\x00"
-
 // Log is the measurement log for the guest: crypto agile for a TPM 2.0, TPM 1.2's own for
 // that. It replays to [Launch.Predict]; PCRs 17 to 22 begin as zeros where the host was
 // launched, as after every launch.
 //
-// There is no StartupLocality event: a vTPM is started at locality 0, which is what its
-// absence says.
+// A crypto agile log begins with a Spec ID event. A TPM 1.2's does not: logs of firmware for it
+// mostly don't, and tpm2_eventlog (5.4) reads none that does. There is no StartupLocality event:
+// a vTPM is started at locality 0, which is what its absence says.
+//
+// Nothing in the log is informative alone: tpm2_eventlog would count that as extended.
 func (l *Launch) Log(v tpm.Version, algs []tpm.Alg) (*eventlog.Log, error) {
 	steps, err := l.Steps(algs)
 	if err != nil {
@@ -34,11 +32,6 @@ func (l *Launch) Log(v tpm.Version, algs []tpm.Alg) (*eventlog.Log, error) {
 	log, err := eventlog.New(h)
 	if err != nil {
 		return nil, fmt.Errorf("begin the log of a %s: %w", v, err)
-	}
-	if v == tpm.V12 {
-		b := builder{algs: algs}
-		b.inform(0, []byte(specID12))
-		steps = append(b.steps, steps...)
 	}
 	for _, s := range steps {
 		if err := log.Append(s.Event); err != nil {

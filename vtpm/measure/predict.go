@@ -19,9 +19,6 @@ func (l *Launch) Predict(algs []tpm.Alg) (tpm.Banks, error) {
 		banks[i].Alg = a
 		banks[i].Reset(1<<tpm.NumPCRs-1, launched)
 		for _, s := range steps {
-			if !s.Event.Extended() {
-				continue
-			}
 			if err := banks[i].Extend(s.Event.PCR, tpm.Find(s.Event.Digests, a)); err != nil {
 				return nil, err
 			}
