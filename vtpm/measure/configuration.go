@@ -1,0 +1,137 @@
+package measure
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/antievilmaid/aem/vtpm"
+)
+
+// Configuration is what a guest's xl.cfg(5) says of how the guest starts.
+type Configuration struct {
+	Name string
+	Type string // "pv" or "pvh"
+	// Kernel and Ramdisk are paths; Ramdisk is empty where there is none.
+	Kernel, Ramdisk string
+	CommandLine     string // as xl makes it of cmdline, or of root and extra
+	VTPMs           []vtpm.UUID
+
+	raw             []byte
+	kernel, ramdisk token
+}
+
+// maxLinePV is how long the command line of a PV guest may be: libxenguest cuts it off
+// without a word where Xen's page for it ends (MAX_GUEST_CMDLINE, with a zero byte), and then
+// the line that was measured would not be the line that was started.
+const maxLinePV = 1023
+
+// unmeasurable are the parameters by which something else is started than kernel and
+// ramdisk, and what that is.
+var unmeasurable = map[string]string{
+	"bootloader":        "the boot loader takes the kernel out of the guest's disk while the guest is built",
+	"bootloader_args":   "the boot loader takes the kernel out of the guest's disk while the guest is built",
+	"firmware":          "the guest's firmware loads the kernel",
+	"firmware_override": "the guest's firmware loads the kernel",
+	"acpi_firmware":     "the guest gets tables from one more file",
+	"smbios_firmware":   "the guest gets tables from one more file",
+	"device_tree":       "the guest gets tables from one more file",
+	"pvshim":            "Xen's shim starts before the kernel",
+	"pvshim_path":       "Xen's shim starts before the kernel",
+	"pvshim_cmdline":    "Xen's shim starts before the kernel",
+	"builder":           `it is obsolete; write type="pv" or type="pvh"`,
+	"pvh":               `it is obsolete; write type="pvh"`,
+}
+
+// ParseConfiguration reads a configuration with Xen's grammar, and gives a meaning to the few
+// parameters that say how the guest starts. What can't be read, or would start something
+// that can't be measured, is a [*ConfigurationError].
+func ParseConfiguration(b []byte) (*Configuration, error) {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		// A program in C may take this for the file's end.
+		return nil, &ConfigurationError{1 + bytes.Count(b[:i], []byte{'\n'}), "there is a zero byte"}
+	}
+	s, settings, err := parseSettings(b)
+	if err != nil {
+		return nil, err
+	}
+	c := &Configuration{raw: bytes.Clone(b)}
+	r := settingReader{s: s, settings: settings}
+	c.Name, _ = r.text("name")
+	c.Type, _ = r.text("type")
+	c.Kernel, c.kernel = r.text("kernel")
+	c.Ramdisk, c.ramdisk = r.text("ramdisk")
+	c.CommandLine = r.commandLine()
+	c.VTPMs = r.vtpms()
+	for _, set := range settings {
+		if why := unmeasurable[set.name]; why != "" {
+			r.fail(set.line, "what a guest with %s= starts with can't be measured: %s", set.name, why)
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return c, c.check()
+}
+
+// check refuses what could not be started as it was measured.
+func (c *Configuration) check() error {
+	end := 1 + bytes.Count(c.raw, []byte{'\n'})
+	switch c.Type {
+	case "":
+		c.Type = "pv" // as xl has it
+	case "pv", "pvh":
+	default:
+		return fmt.Errorf("what a guest with type=%q starts with can't be measured here: its firmware loads the kernel", c.Type)
+	}
+	switch {
+	case c.Name == "":
+		return &ConfigurationError{end, "the guest has no name="}
+	case c.Kernel == "":
+		return &ConfigurationError{end, "there is no kernel=, so there is nothing to measure before the guest starts"}
+	case !strings.HasPrefix(c.Kernel, "/"):
+		return &ConfigurationError{c.kernel.line, "kernel= is not an absolute path; what another one leads to depends on who starts the guest"}
+	case c.Ramdisk != "" && !strings.HasPrefix(c.Ramdisk, "/"):
+		return &ConfigurationError{c.ramdisk.line, "ramdisk= is not an absolute path; what another one leads to depends on who starts the guest"}
+	case c.Ramdisk == "" && c.ramdisk.kind != tokenEnd:
+		return &ConfigurationError{c.ramdisk.line, "ramdisk= is empty; leave it out"}
+	case c.Type == "pv" && len(c.CommandLine) > maxLinePV:
+		return fmt.Errorf("the command line has %d bytes, and Xen cuts that of a PV guest off after %d", len(c.CommandLine), maxLinePV)
+	}
+	return nil
+}
+
+// Bytes are the configuration as its owner wrote it, which is what PCR 1 is extended with.
+func (c *Configuration) Bytes() []byte { return c.raw }
+
+// With is the configuration for xl: the owner's, byte for byte, but for the values of kernel=
+// and ramdisk=, in whose places stand the paths of what was measured. These paths are others
+// at each start, which is why they are not what is measured.
+func (c *Configuration) With(kernel, ramdisk string) ([]byte, error) {
+	if (ramdisk == "") != (c.Ramdisk == "") {
+		return nil, fmt.Errorf("the configuration's ramdisk is %q, and %q was to take its place", c.Ramdisk, ramdisk)
+	}
+	for _, path := range []string{kernel, ramdisk} {
+		if strings.Trim(path, "/."+lower+digits) != "" || path == "" && ramdisk != "" {
+			return nil, fmt.Errorf("%q is not the path of a file in memory", path)
+		}
+	}
+	type change struct {
+		token
+		path string
+	}
+	changes := []change{{c.kernel, kernel}}
+	if ramdisk != "" {
+		changes = append(changes, change{c.ramdisk, ramdisk})
+	}
+	if len(changes) == 2 && changes[1].from < changes[0].from {
+		changes[0], changes[1] = changes[1], changes[0]
+	}
+	var out []byte
+	at := 0
+	for _, ch := range changes {
+		out = append(append(out, c.raw[at:ch.from]...), `"`+ch.path+`"`...)
+		at = ch.to
+	}
+	return append(out, c.raw[at:]...), nil
+}
