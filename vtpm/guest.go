@@ -23,6 +23,9 @@ type Guest struct {
 	Birth string
 	// Late says that the guest ran before its vTPM was attached. What it started with can't be known any more.
 	Late bool
+	// Firmware says that the guest begins with a firmware that measures what it starts, as QEMU's
+	// machines do. A guest without it could say of itself what it likes.
+	Firmware bool
 }
 
 // Keeper decides who gets which vTPM. Frontends ask it.

@@ -1,0 +1,166 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/antievilmaid/aem/vtpm"
+	"github.com/antievilmaid/aem/vtpm/emulator"
+	"github.com/antievilmaid/aem/vtpm/measure"
+	"github.com/antievilmaid/aem/vtpm/store"
+)
+
+// Attach gives a guest its vTPM, or says why not.
+func (m *Manager) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error) {
+	s, err := m.attach(ctx, g)
+	if err != nil {
+		err = fmt.Errorf("the guest %s does not get the vTPM %s: %w", g.Domain, g.UUID, err)
+		m.Tell(Happening{Kind: "refused", UUID: g.UUID, Guest: g.Domain, Text: err.Error()})
+		return nil, err
+	}
+	return s, nil
+}
+
+func (m *Manager) attach(ctx context.Context, g vtpm.Guest) (*session, error) {
+	r, fresh, err := m.seat(g)
+	if err != nil {
+		return nil, err
+	}
+	if !fresh {
+		return r.connect(g)
+	}
+	// r is locked, so that nobody else sees it before it runs.
+	defer r.mu.Unlock()
+	if err := r.start(ctx); err != nil {
+		r.forget()
+		return nil, err
+	}
+	return r.open(), nil
+}
+
+// seat finds the running vTPM, or makes a locked one for a fresh guest.
+func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, false, ErrClosed
+	}
+	if r := m.running[g.UUID]; r != nil {
+		if r.guest.Birth != g.Birth || r.guest.Domain != g.Domain {
+			return nil, false, fmt.Errorf("%w: %s", ErrTaken, r.guest.Domain)
+		}
+		return r, false, nil
+	}
+	r = &running{manager: m, guest: g}
+	if p := m.prepared[g.UUID]; p != nil && !g.Late {
+		r.material = &p.material
+		delete(m.prepared, g.UUID)
+		close(p.used)
+	}
+	r.mu.Lock()
+	m.running[g.UUID] = r
+	return r, true, nil
+}
+
+// start reads the vTPM from the store and switches it on.
+func (r *running) start(ctx context.Context) (err error) {
+	m := r.manager
+	record, err := m.Store.Get(r.guest.UUID)
+	if err != nil {
+		return err
+	}
+	defer record.Wipe()
+	if r.policy, err = parsePolicy(record.Config); err != nil {
+		return err
+	}
+	r.version, r.generation = record.Family, record.Generation
+	if r.launch, err = r.launchOf(record); err != nil {
+		return err
+	}
+	steps, err := r.launch.Steps(banks(r.version))
+	if err != nil {
+		return err
+	}
+	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State}
+	m.user(&cfg, r.guest.UUID)
+	if r.emulator, err = m.Emulators.Start(ctx, cfg); err != nil {
+		return err
+	}
+	r.inherits = inheritance(steps)
+	if err := r.emulator.PowerOn(ctx, r.inherits); err != nil {
+		return err
+	}
+	// The start itself changed the state: a TPM counts its starts. An older state must not
+	// start again as if this one had not been.
+	if err := r.commit(); err != nil {
+		r.emulator.Kill()
+		return err
+	}
+	m.Tell(Happening{Kind: "started", UUID: r.guest.UUID, Guest: r.guest.Domain, Text: fmt.Sprintf("a fresh %s, its guest's start counts as %s", r.version, r.launch.Start)})
+	return nil
+}
+
+// launchOf is what the vTPM is told of its guest.
+func (r *running) launchOf(record *store.Record) (*measure.Launch, error) {
+	l := &measure.Launch{
+		Guest: r.guest, Start: measure.Unmeasured, Host: r.manager.Host,
+		Generation: record.Generation, Manager: r.manager.Version,
+	}
+	switch {
+	case r.guest.Late:
+	case r.material != nil:
+		l.Start = measure.Measured
+		l.Kernel, l.Initrd, l.Configuration, l.CommandLine = r.material.Kernel, r.material.Initrd, r.material.Configuration, r.material.CommandLine
+	case r.guest.Firmware:
+		l.Start = measure.Firmware
+	}
+	if r.policy.OnlyMeasured && l.Start != measure.Measured {
+		return nil, ErrUnmeasured
+	}
+	var err error
+	l.Copies, err = r.policy.copies()
+	return l, err
+}
+
+// inheritance is the steps of a launch as an emulator takes them: first the hash sequence
+// of locality 4, then what is extended.
+func inheritance(steps []measure.Step) emulator.Inheritance {
+	var i emulator.Inheritance
+	for _, s := range steps {
+		if s.ByLaunch() {
+			i.Launch = s.Event.Data
+		} else {
+			i.Extends = append(i.Extends, emulator.Extend{PCR: s.Event.PCR, Digests: s.Event.Digests})
+		}
+	}
+	return i
+}
+
+// forget takes a vTPM that does not run out of the list.
+func (r *running) forget() {
+	r.manager.mu.Lock()
+	defer r.manager.mu.Unlock()
+	if r.manager.running[r.guest.UUID] == r {
+		delete(r.manager.running, r.guest.UUID)
+	}
+}
+
+// Log is the measurement log of a running vTPM's guest, in the format of its family.
+func (m *Manager) Log(u vtpm.UUID) ([]byte, error) {
+	m.mu.Lock()
+	r := m.running[u]
+	m.mu.Unlock()
+	if r == nil {
+		return nil, fmt.Errorf("the vTPM %s does not run", u)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.launch == nil {
+		return nil, fmt.Errorf("the vTPM %s does not run", u)
+	}
+	log, err := r.launch.Log(r.version, banks(r.version))
+	if err != nil {
+		return nil, err
+	}
+	return log.AppendTo(nil)
+}

@@ -1,0 +1,126 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/vtpm"
+	"github.com/antievilmaid/aem/vtpm/emulator"
+	"github.com/antievilmaid/aem/vtpm/measure"
+	"github.com/antievilmaid/aem/vtpm/store"
+)
+
+// Config is what a Manager joins.
+type Config struct {
+	Store     *store.Store
+	Emulators *emulator.Host
+	// Host is the machine, as guests are told of it.
+	Host measure.Host
+	// Version is the manager's, for guests' logs.
+	Version string
+	// Tell hears what happens to vTPMs, for the audit log. It must not call the manager.
+	Tell func(Happening)
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+	// UID is the user that a vTPM's emulator runs as; nil leaves that to nobody but root.
+	UID func(vtpm.UUID) (uid, gid uint32)
+}
+
+// Happening is one thing that happened to a vTPM.
+type Happening struct {
+	Kind  string // a word: created, started, connected, left, ended, refused, paused, removed
+	UUID  vtpm.UUID
+	Guest string // its domain, where a guest had to do with it
+	Text  string
+}
+
+// Manager gives guests their vTPMs. It is a [vtpm.Keeper], and may be used by several
+// goroutines.
+type Manager struct {
+	Config
+
+	mu       sync.Mutex
+	closed   bool
+	running  map[vtpm.UUID]*running
+	prepared map[vtpm.UUID]*Prepared
+}
+
+// New begins with no vTPM running.
+func New(c Config) *Manager {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Tell == nil {
+		c.Tell = func(Happening) {}
+	}
+	return &Manager{Config: c, running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}}
+}
+
+// Close shuts down all vTPMs in order. The store stays open: it is the caller's.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.closed = true
+	var list []*running
+	for _, r := range m.running {
+		list = append(list, r)
+	}
+	m.mu.Unlock()
+	var errs []error
+	for _, r := range list {
+		errs = append(errs, r.end("the manager ends"))
+	}
+	return errors.Join(errs...)
+}
+
+// banks are those of a vTPM that was made here: swtpm's, which nobody can change, because the platform's
+// authorisation is closed before the guest's first command.
+func banks(v tpm.Version) []tpm.Alg {
+	if v == tpm.V12 {
+		return []tpm.Alg{tpm.SHA1}
+	}
+	return []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}
+}
+
+// Create makes a new vTPM, with an identity that nobody had before.
+func (m *Manager) Create(ctx context.Context, u vtpm.UUID, name string, v tpm.Version, p Policy) error {
+	r := &store.Record{UUID: u, Family: v, Name: name, Created: m.Now(), Changed: m.Now(), Key: newKey()}
+	defer r.Wipe()
+	var err error
+	if r.Config, err = p.bytes(); err != nil {
+		return fmt.Errorf("make the vTPM %s: %w", u, err)
+	}
+	cfg := emulator.Config{Version: v, Key: r.Key}
+	m.user(&cfg, u)
+	if r.State, err = m.Emulators.Create(ctx, cfg); err != nil {
+		return fmt.Errorf("make the vTPM %s: %w", u, err)
+	}
+	if err := m.Store.Add(r); err != nil {
+		return fmt.Errorf("make the vTPM %s: %w", u, err)
+	}
+	m.Tell(Happening{Kind: "created", UUID: u, Text: fmt.Sprintf("a %s was made for %q", v, name)})
+	return nil
+}
+
+// Remove destroys a vTPM that no guest uses.
+func (m *Manager) Remove(u vtpm.UUID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running[u] != nil || m.prepared[u] != nil {
+		return fmt.Errorf("remove the vTPM %s: %w", u, ErrRunning)
+	}
+	if err := m.Store.Remove(u); err != nil {
+		return fmt.Errorf("remove the vTPM %s: %w", u, err)
+	}
+	m.Tell(Happening{Kind: "removed", UUID: u, Text: "its keys and all that was sealed with them are gone"})
+	return nil
+}
+
+func (m *Manager) user(cfg *emulator.Config, u vtpm.UUID) {
+	if m.UID != nil {
+		cfg.UID, cfg.GID = m.UID(u)
+	}
+}

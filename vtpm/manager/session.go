@@ -1,0 +1,155 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/vtpm"
+	"github.com/antievilmaid/aem/vtpm/emulator"
+	"github.com/antievilmaid/aem/vtpm/filter"
+	"github.com/antievilmaid/aem/vtpm/measure"
+)
+
+// running is a vTPM that has a guest. mu is held while it starts, while a command runs and
+// its effect is stored, and while it ends: nothing of these may happen beside another.
+type running struct {
+	manager *Manager
+	guest   vtpm.Guest
+
+	mu         sync.Mutex
+	material   *Material
+	launch     *measure.Launch
+	inherits   emulator.Inheritance
+	emulator   *emulator.Emulator
+	policy     Policy
+	version    tpm.Version
+	generation uint64
+	session    *session // the guest's, nil while it has let go of its device
+	paused     error
+	ended      bool
+}
+
+// session is one connection of a guest.
+type session struct{ *running }
+
+// connect lets the same guest come back.
+func (r *running) connect(g vtpm.Guest) (*session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.ended || r.emulator == nil:
+		return nil, fmt.Errorf("%w (%s); it did not start", ErrGone, g.Domain)
+	case r.session != nil:
+		return nil, ErrConnected
+	}
+	r.manager.Tell(Happening{Kind: "connected", UUID: g.UUID, Guest: g.Domain, Text: "the same guest came back"})
+	return r.open(), nil
+}
+
+func (r *running) open() *session {
+	r.session = &session{r}
+	return r.session
+}
+
+// check is what every command must pass. mu is held.
+func (s *session) check() error {
+	if s.ended || s.session != s {
+		return ErrGone
+	}
+	return s.paused
+}
+
+// Version is the vTPM's family.
+func (s *session) Version() tpm.Version { return s.version }
+
+// Execute runs a command of the guest's.
+func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) ([]byte, error) {
+	rsp, forward := s.filter.Check(at, command)
+	if !forward {
+		return rsp, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	rsp, changed, err := s.emulator.Execute(ctx, at, command)
+	if err != nil {
+		return nil, err
+	}
+	if changed {
+		if err := s.commit(); err != nil {
+			return nil, err
+		}
+	}
+	return rsp, nil
+}
+
+// commit stores the state as it is now. Where that fails the guest gets no answer any more:
+// it would build on something that the next start does not know of.
+func (r *running) commit() error {
+	err := r.manager.Store.PutState(r.guest.UUID, r.generation+1, r.emulator.State())
+	if err != nil {
+		r.paused = fmt.Errorf("%w: %w", ErrPaused, err)
+		r.manager.Tell(Happening{Kind: "paused", UUID: r.guest.UUID, Guest: r.guest.Domain, Text: r.paused.Error()})
+		return r.paused
+	}
+	r.generation++
+	return nil
+}
+
+// Cancel ends the command under way early, if that can be.
+func (s *session) Cancel() error { return s.emulator.Cancel() }
+
+// Reset gives fresh PCRs to a machine that begins anew.
+func (s *session) Reset(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(); err != nil {
+		return err
+	}
+	if err := s.emulator.Reset(ctx, s.inherits); err != nil {
+		return err
+	}
+	s.manager.Tell(Happening{Kind: "reset", UUID: s.guest.UUID, Guest: s.guest.Domain, Text: "its machine was reset: fresh PCRs"})
+	return s.commit()
+}
+
+// Close says that the guest let go of its device.
+func (s *session) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session == s {
+		s.session = nil
+		s.manager.Tell(Happening{Kind: "left", UUID: s.guest.UUID, Guest: s.guest.Domain, Text: "the guest let go of its vTPM, and may come back"})
+	}
+	return nil
+}
+
+// End says that the guest is gone.
+func (s *session) End() error { return s.end("its guest is gone") }
+
+// end shuts a vTPM down in order. Ending twice does nothing.
+func (r *running) end(why string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended || r.emulator == nil {
+		return nil
+	}
+	r.ended, r.session = true, nil
+	defer r.forget()
+	err := r.emulator.Stop(context.Background())
+	if errors.Is(err, emulator.ErrEnded) {
+		err = nil // it was killed before, and that was said then
+	}
+	if r.paused == nil {
+		// What the TPM wrote at its shutdown counts, too: without it, the next start looks like
+		// one after a power cut, and counts against its owner.
+		err = errors.Join(err, r.commit())
+	}
+	r.manager.Tell(Happening{Kind: "ended", UUID: r.guest.UUID, Guest: r.guest.Domain, Text: why})
+	return err
+}
