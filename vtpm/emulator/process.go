@@ -202,8 +202,8 @@ func (e *Emulator) wait() {
 		e.ended = fmt.Errorf("%w: %v", ErrEnded, err)
 	}
 	close(e.done)
+	e.turn <- struct{}{} // who is at work reads what the process still wrote, then its end, and leaves
 	e.control.Close()
-	e.turn <- struct{}{} // who is at work with the folder finds its sockets closed and leaves
 	if e.data != nil {
 		e.data.Close()
 	}
