@@ -33,9 +33,11 @@ const (
 	CmdHashStart     Command = 0x06
 	CmdHashData      Command = 0x07
 	CmdHashEnd       Command = 0x08
+	CmdCancel        Command = 0x09
 	CmdStoreVolatile Command = 0x0a
 	CmdStop          Command = 0x0e
 	CmdSetDataFD     Command = 0x10
+	CmdSetBufferSize Command = 0x11
 )
 
 // requestSize is the length of each command's payload after its number; the
@@ -68,8 +70,12 @@ func DialControl(path string) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the TPM emulator's control socket: %w", err)
 	}
-	return &Control{conn: conn}, nil
+	return NewControl(conn), nil
 }
+
+// NewControl speaks over a connection that swtpm was given when it was started
+// (--ctrl clientfd=).
+func NewControl(conn *net.UnixConn) *Control { return &Control{conn: conn} }
 
 // Close ends the connection. swtpm ends with it when it was told --terminate.
 func (c *Control) Close() error { return c.conn.Close() }
@@ -117,6 +123,42 @@ func (c *Control) do(cmd Command, payload, oob []byte) error {
 
 // Init powers the TPM on: volatile state is gone, TPM_Startup is expected.
 func (c *Control) Init() error { return c.do(CmdInit, make([]byte, 4), nil) }
+
+// Resume powers the TPM on with the volatile state that StoreVolatile wrote, and has
+// that file deleted: the next power-on is an ordinary one. Where there is no such
+// file it is as Init.
+func (c *Control) Resume() error { return c.do(CmdInit, []byte{0, 0, 0, 1}, nil) }
+
+// StoreVolatile writes the PCRs, the sessions and all else that a power cut would end to a
+// file in the state's folder, under the same key as the state.
+func (c *Control) StoreVolatile() error { return c.do(CmdStoreVolatile, nil, nil) }
+
+// Stop powers the TPM off. The process goes on.
+func (c *Control) Stop() error { return c.do(CmdStop, nil, nil) }
+
+// Cancel asks for the end of the command that is under way. swtpm's socket interface runs
+// a command on the thread that also reads the control socket, so the request is
+// answered when the command has ended, and ends none (swtpm 0.7.1 to 0.10).
+func (c *Control) Cancel() error { return c.do(CmdCancel, nil, nil) }
+
+// SetBufferSize makes size bytes the longest command and response of a TPM that is not powered
+// on. An error is returned where swtpm chose another size.
+func (c *Control) SetBufferSize(size uint32) error {
+	rsp, err := c.Transact(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(CmdSetBufferSize)), size), nil)
+	if err != nil {
+		return err
+	}
+	if len(rsp) < 4 || len(rsp) < 8 && binary.BigEndian.Uint32(rsp) == 0 {
+		return fmt.Errorf("the TPM emulator answered control command %#x with %d bytes", uint32(CmdSetBufferSize), len(rsp))
+	}
+	if rc := binary.BigEndian.Uint32(rsp); rc != 0 {
+		return &ResultError{CmdSetBufferSize, rc}
+	}
+	if got := binary.BigEndian.Uint32(rsp[4:]); got != size {
+		return fmt.Errorf("the TPM emulator took %d for its buffer's size in place of %d", got, size)
+	}
+	return nil
+}
 
 // SetLocality chooses the locality of the commands that follow.
 func (c *Control) SetLocality(l tpm.Locality) error {

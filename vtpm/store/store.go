@@ -235,16 +235,23 @@ func (s *Store) commit(change func(*tree, *rootRecord) error) error {
 	next.sequence++
 	decided := false // whether what was asked could be done, and the rest is the disk's
 	err := protect(func() error {
-		return s.db.Update(func(tx *bolt.Tx) error {
-			b := tx.Bucket([]byte(bucketName))
-			t := &tree{b: b, top: s.root.top}
-			if err := change(t, &next); err != nil {
-				return err
-			}
-			next.top = t.top
-			decided = true
-			return s.putRoot(b, &next)
-		})
+		// Not bbolt's Update, which rolls back after a panic, too: it would follow all pages
+		// of a file that has just contradicted itself, in a goroutine that nothing protects.
+		tx, err := s.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		b := tx.Bucket([]byte(bucketName))
+		t := &tree{b: b, top: s.root.top}
+		if err := change(t, &next); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		next.top = t.top
+		decided = true
+		if err := s.putRoot(b, &next); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		return tx.Commit()
 	})
 	var broke *brokeError
 	switch {

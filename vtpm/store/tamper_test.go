@@ -58,15 +58,18 @@ func TestWhatWasTamperedWithIsNamed(t *testing.T) {
 		tamper func(bucket *bolt.Bucket, old map[string][]byte)
 		want   error
 	}{
-		"a record taken out":      {func(k *bolt.Bucket, _ map[string][]byte) { k.Delete(key('r', a)) }, store.ErrLost},
-		"a state taken out":       {func(k *bolt.Bucket, _ map[string][]byte) { k.Delete(key('s', a)) }, store.ErrLost},
-		"a record exchanged":      {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('r', a), o[string(key('r', b))]) }, store.ErrForeign},
-		"a state exchanged":       {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('s', a), o[string(key('s', b))]) }, store.ErrForeign},
-		"an old record":           {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('r', a), o[string(key('r', a))]) }, store.ErrRolledBack},
-		"an old state":            {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('s', a), o[string(key('s', a))]) }, store.ErrRolledBack},
-		"an old record and state": {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('r', a), o[string(key('r', a))]); k.Put(key('s', a), o[string(key('s', a))]) }, store.ErrRolledBack},
-		"an empty record":         {func(k *bolt.Bucket, _ map[string][]byte) { k.Put(key('r', a), nil) }, store.ErrDamaged},
-		"an empty state":          {func(k *bolt.Bucket, _ map[string][]byte) { k.Put(key('s', a), nil) }, store.ErrDamaged},
+		"a record taken out": {func(k *bolt.Bucket, _ map[string][]byte) { k.Delete(key('r', a)) }, store.ErrLost},
+		"a state taken out":  {func(k *bolt.Bucket, _ map[string][]byte) { k.Delete(key('s', a)) }, store.ErrLost},
+		"a record exchanged": {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('r', a), o[string(key('r', b))]) }, store.ErrForeign},
+		"a state exchanged":  {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('s', a), o[string(key('s', b))]) }, store.ErrForeign},
+		"an old record":      {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('r', a), o[string(key('r', a))]) }, store.ErrRolledBack},
+		"an old state":       {func(k *bolt.Bucket, o map[string][]byte) { k.Put(key('s', a), o[string(key('s', a))]) }, store.ErrRolledBack},
+		"an old record and state": {func(k *bolt.Bucket, o map[string][]byte) {
+			k.Put(key('r', a), o[string(key('r', a))])
+			k.Put(key('s', a), o[string(key('s', a))])
+		}, store.ErrRolledBack},
+		"an empty record": {func(k *bolt.Bucket, _ map[string][]byte) { k.Put(key('r', a), nil) }, store.ErrDamaged},
+		"an empty state":  {func(k *bolt.Bucket, _ map[string][]byte) { k.Put(key('s', a), nil) }, store.ErrDamaged},
 		"the old tree": {func(k *bolt.Bucket, o map[string][]byte) {
 			for name, v := range o {
 				if name != "top" {

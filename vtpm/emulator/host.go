@@ -1,0 +1,93 @@
+package emulator
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host starts emulators and gives each the same empty view of the machine.
+type Host struct {
+	swtpm string
+	dir   string
+	null  *os.File
+	root  bool
+	view  error // why there is no view; nil where there is one
+
+	// work is done on one thread that lives as long as the Host: emulators are its children, die
+	// with it (PR_SET_PDEATHSIG is about the thread, prctl(2)), and inherit its root.
+	work chan func()
+}
+
+// NewHost finds swtpm and, where it may, builds the view: a mount namespace with swtpm, its
+// libraries and nothing else. dir is where emulators' states stand where no memory file system
+// can be mounted; each has a folder of its own there.
+//
+// It works with less than it wants, and [Host.Missing] says what that is.
+func NewHost(dir string) (*Host, error) {
+	path, err := exec.LookPath("swtpm")
+	if err != nil {
+		return nil, fmt.Errorf("find the TPM emulator, which the package swtpm brings: %w", err)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("find the TPM emulator: %w", err)
+	}
+	// Opened here, because the view has no devices.
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the null device: %w", err)
+	}
+	h := &Host{swtpm: path, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with this goroutine, and its namespace with it.
+		runtime.LockOSThread()
+		ready <- enterView(path)
+		for f := range h.work {
+			f()
+		}
+	}()
+	h.view = <-ready
+	return h, nil
+}
+
+// Close ends the emulators that still run, as a power cut would, and gives back the view.
+func (h *Host) Close() error {
+	close(h.work)
+	return h.null.Close()
+}
+
+// onThread runs f where emulators are started.
+func (h *Host) onThread(f func() error) error {
+	done := make(chan error)
+	h.work <- func() { done <- f() }
+	return <-done
+}
+
+// Missing lists the protections that emulators do not have here, as sentences for an administrator.
+func (h *Host) Missing() []string {
+	var list []string
+	if !h.root {
+		list = append(list, "emulators run as the manager's own user, because the manager is not root")
+	}
+	if h.view != nil {
+		list = append(list, fmt.Sprintf("emulators see the machine's files, processes and network, because namespaces can't be made: %v", h.view))
+	}
+	if b, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail"); err != nil || !strings.Contains(string(b), "kill_process") {
+		list = append(list, "emulators' system calls are not filtered, because this kernel has no seccomp")
+	}
+	if h.view != nil && !inMemory(h.dir) {
+		list = append(list, fmt.Sprintf("emulators' states (encrypted) stand on a disk, because %s is no memory file system", h.dir))
+	}
+	return list
+}
+
+func inMemory(dir string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(dir, &s) == nil && s.Type == unix.TMPFS_MAGIC
+}
