@@ -96,7 +96,8 @@ func (r *running) start(ctx context.Context) (err error) {
 		r.emulator.Kill()
 		return err
 	}
-	m.Tell(Happening{Kind: "started", UUID: r.guest.UUID, Guest: r.guest.Domain, Text: fmt.Sprintf("a fresh %s, its guest's start counts as %s", r.version, r.launch.Start)})
+	go r.watch()
+	r.tell("started", fmt.Sprintf("a fresh %s; its guest's start counts as %s", r.version, r.launch.Start))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/vtpm/filter"
 )
 
 // Policy is what the owner decided about one vTPM. The store keeps it in the record.
@@ -51,6 +52,15 @@ func (p Policy) copies() (tpm.PCRs, error) {
 		return 0, nil
 	}
 	return tpm.ParsePCRs(p.HostPCRs)
+}
+
+// localities are all that the guest may use.
+func (p Policy) localities() filter.Localities {
+	set := filter.OnlyZero
+	for _, l := range p.Localities {
+		set |= 1 << l
+	}
+	return set
 }
 
 func (p Policy) bytes() ([]byte, error) {

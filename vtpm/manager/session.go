@@ -45,7 +45,7 @@ func (r *running) connect(g vtpm.Guest) (*session, error) {
 	case r.session != nil:
 		return nil, ErrConnected
 	}
-	r.manager.Tell(Happening{Kind: "connected", UUID: g.UUID, Guest: g.Domain, Text: "the same guest came back"})
+	r.tell("connected", "the same guest came back")
 	return r.open(), nil
 }
 
@@ -54,12 +54,16 @@ func (r *running) open() *session {
 	return r.session
 }
 
-// check is what every command must pass. mu is held.
+// check is what every command must pass. A vTPM that was paused goes on as soon as its state
+// can be stored. mu is held.
 func (s *session) check() error {
 	if s.ended || s.session != s {
 		return ErrGone
 	}
-	return s.paused
+	if s.paused == nil {
+		return nil
+	}
+	return s.commit()
 }
 
 // Version is the vTPM's family.
@@ -67,38 +71,56 @@ func (s *session) Version() tpm.Version { return s.version }
 
 // Execute runs a command of the guest's.
 func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) ([]byte, error) {
-	rsp, forward := s.filter.Check(at, command)
-	if !forward {
-		return rsp, nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	rsp, changed, err := s.emulator.Execute(ctx, at, command)
-	if err != nil {
-		return nil, err
-	}
-	if changed {
-		if err := s.commit(); err != nil {
+	guard := filter.Guard{Version: s.version, Localities: s.policy.localities()}
+	return guard.Run(at, command, func(command []byte) ([]byte, error) {
+		rsp, changed, err := s.emulator.Execute(ctx, at, command)
+		if err == nil && changed {
+			err = s.commit()
+		}
+		if err != nil {
 			return nil, err
 		}
-	}
-	return rsp, nil
+		return rsp, nil
+	})
 }
 
 // commit stores the state as it is now. Where that fails the guest gets no answer any more:
 // it would build on something that the next start does not know of.
 func (r *running) commit() error {
-	err := r.manager.Store.PutState(r.guest.UUID, r.generation+1, r.emulator.State())
-	if err != nil {
+	if err := r.manager.Store.PutState(r.guest.UUID, r.generation+1, r.emulator.State()); err != nil {
+		was := r.paused
 		r.paused = fmt.Errorf("%w: %w", ErrPaused, err)
-		r.manager.Tell(Happening{Kind: "paused", UUID: r.guest.UUID, Guest: r.guest.Domain, Text: r.paused.Error()})
+		if was == nil {
+			r.tell("paused", r.paused.Error())
+		}
 		return r.paused
 	}
 	r.generation++
+	if r.paused != nil {
+		r.paused = nil
+		r.tell("resumed", "its state could be stored again")
+	}
 	return nil
+}
+
+func (r *running) tell(kind, text string) {
+	r.manager.Tell(Happening{Kind: kind, UUID: r.guest.UUID, Guest: r.guest.Domain, Text: text})
+}
+
+// watch notices that the emulator ended by itself, and keeps its guest from believing that it
+// has a TPM. What was not stored is lost.
+func (r *running) watch() {
+	<-r.emulator.Done()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.tell("died", "its emulator ended without being told to; its guest has no TPM until it starts anew")
+	}
 }
 
 // Cancel ends the command under way early, if that can be.
@@ -114,7 +136,7 @@ func (s *session) Reset(ctx context.Context) error {
 	if err := s.emulator.Reset(ctx, s.inherits); err != nil {
 		return err
 	}
-	s.manager.Tell(Happening{Kind: "reset", UUID: s.guest.UUID, Guest: s.guest.Domain, Text: "its machine was reset: fresh PCRs"})
+	s.tell("reset", "its machine was reset: fresh PCRs")
 	return s.commit()
 }
 
@@ -124,7 +146,7 @@ func (s *session) Close() error {
 	defer s.mu.Unlock()
 	if s.session == s {
 		s.session = nil
-		s.manager.Tell(Happening{Kind: "left", UUID: s.guest.UUID, Guest: s.guest.Domain, Text: "the guest let go of its vTPM, and may come back"})
+		s.tell("left", "the guest let go of its vTPM, and may come back")
 	}
 	return nil
 }
@@ -145,11 +167,9 @@ func (r *running) end(why string) error {
 	if errors.Is(err, emulator.ErrEnded) {
 		err = nil // it was killed before, and that was said then
 	}
-	if r.paused == nil {
-		// What the TPM wrote at its shutdown counts, too: without it, the next start looks like
-		// one after a power cut, and counts against its owner.
-		err = errors.Join(err, r.commit())
-	}
-	r.manager.Tell(Happening{Kind: "ended", UUID: r.guest.UUID, Guest: r.guest.Domain, Text: why})
+	// What the TPM wrote at its shutdown counts, too: without it, the next start looks like
+	// one after a power cut, and counts against its owner.
+	err = errors.Join(err, r.commit())
+	r.tell("ended", why)
 	return err
 }

@@ -34,7 +34,7 @@ func (l *Launch) Apply(chip Chip, v tpm.Version, algs []tpm.Alg) (err error) {
 		extend = tpm12.New(chip).Extend
 	}
 	for _, s := range steps {
-		if s.byLaunch() {
+		if s.ByLaunch() {
 			if err := chip.Launch(s.Event.Data); err != nil {
 				return fmt.Errorf("tell the vTPM what host it runs on: %w", err)
 			}

@@ -82,9 +82,9 @@ type Step struct {
 	Event eventlog.Event
 }
 
-// byLaunch reports whether the launch's hash sequence makes the step. Extending it, too,
+// ByLaunch reports whether the launch's hash sequence makes the step. Extending it, too,
 // would count it twice.
-func (s *Step) byLaunch() bool { return s.At == localityLaunch }
+func (s *Step) ByLaunch() bool { return s.At == localityLaunch }
 
 func (l *Launch) start() Start {
 	if l.Guest.Late {

@@ -13,7 +13,7 @@ func (l *Launch) Predict(algs []tpm.Alg) (tpm.Banks, error) {
 	if err != nil {
 		return nil, err
 	}
-	launched := slices.ContainsFunc(steps, func(s Step) bool { return s.byLaunch() })
+	launched := slices.ContainsFunc(steps, func(s Step) bool { return s.ByLaunch() })
 	banks := make(tpm.Banks, len(algs))
 	for i, a := range algs {
 		banks[i].Alg = a
