@@ -7,7 +7,6 @@ import (
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/emulator"
 	"github.com/antievilmaid/aem/vtpm/measure"
-	"github.com/antievilmaid/aem/vtpm/store"
 )
 
 // Attach gives a guest its vTPM, or says why not.
@@ -32,6 +31,7 @@ func (m *Manager) attach(ctx context.Context, g vtpm.Guest) (*session, error) {
 	// r is locked, so that nobody else sees it before it runs.
 	defer r.mu.Unlock()
 	if err := r.start(ctx); err != nil {
+		r.ended = true
 		r.forget()
 		return nil, err
 	}
@@ -74,18 +74,23 @@ func (r *running) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.version, r.generation = record.Family, record.Generation
-	if r.launch, err = r.launchOf(record); err != nil {
+	if r.launch, err = r.launchOf(); err != nil {
 		return err
 	}
 	steps, err := r.launch.Steps(banks(r.version))
 	if err != nil {
 		return err
 	}
-	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State}
-	m.user(&cfg, r.guest.UUID)
-	if r.emulator, err = m.Emulators.Start(ctx, cfg); err != nil {
+	user, err := m.users.take()
+	if err != nil {
 		return err
 	}
+	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State, UID: user, GID: user}
+	if r.emulator, err = m.Emulators.Start(ctx, cfg); err != nil {
+		m.users.give(user)
+		return err
+	}
+	go r.watch(r.emulator, user)
 	r.inherits = inheritance(steps)
 	if err := r.emulator.PowerOn(ctx, r.inherits); err != nil {
 		return err
@@ -96,17 +101,13 @@ func (r *running) start(ctx context.Context) (err error) {
 		r.emulator.Kill()
 		return err
 	}
-	go r.watch()
 	r.tell("started", fmt.Sprintf("a fresh %s; its guest's start counts as %s", r.version, r.launch.Start))
 	return nil
 }
 
 // launchOf is what the vTPM is told of its guest.
-func (r *running) launchOf(record *store.Record) (*measure.Launch, error) {
-	l := &measure.Launch{
-		Guest: r.guest, Start: measure.Unmeasured, Host: r.manager.Host,
-		Generation: record.Generation, Manager: r.manager.Version,
-	}
+func (r *running) launchOf() (*measure.Launch, error) {
+	l := &measure.Launch{Guest: r.guest, Start: measure.Unmeasured, Host: r.manager.Host}
 	switch {
 	case r.guest.Late:
 	case r.material != nil:

@@ -20,14 +20,14 @@ type Config struct {
 	Emulators *emulator.Host
 	// Host is the machine, as guests are told of it.
 	Host measure.Host
-	// Version is the manager's, for guests' logs.
-	Version string
 	// Tell hears what happens to vTPMs, for the audit log. It must not call the manager.
 	Tell func(Happening)
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
-	// UID is the user that a vTPM's emulator runs as; nil leaves that to nobody but root.
-	UID func(vtpm.UUID) (uid, gid uint32)
+	// FirstUser is the number of the first of Users users, whom no program but our emulators
+	// runs as. They count where the manager is root.
+	FirstUser uint32
+	Users     int
 }
 
 // Happening is one thing that happened to a vTPM.
@@ -42,6 +42,7 @@ type Happening struct {
 // goroutines.
 type Manager struct {
 	Config
+	users *users
 
 	mu       sync.Mutex
 	closed   bool
@@ -57,7 +58,7 @@ func New(c Config) *Manager {
 	if c.Tell == nil {
 		c.Tell = func(Happening) {}
 	}
-	return &Manager{Config: c, running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}}
+	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}}
 }
 
 // Close shuts down all vTPMs in order. The store stays open: it is the caller's.
@@ -93,8 +94,12 @@ func (m *Manager) Create(ctx context.Context, u vtpm.UUID, name string, v tpm.Ve
 	if r.Config, err = p.bytes(); err != nil {
 		return fmt.Errorf("make the vTPM %s: %w", u, err)
 	}
-	cfg := emulator.Config{Version: v, Key: r.Key}
-	m.user(&cfg, u)
+	user, err := m.users.take()
+	if err != nil {
+		return fmt.Errorf("make the vTPM %s: %w", u, err)
+	}
+	defer m.users.give(user)
+	cfg := emulator.Config{Version: v, Key: r.Key, UID: user, GID: user}
 	if r.State, err = m.Emulators.Create(ctx, cfg); err != nil {
 		return fmt.Errorf("make the vTPM %s: %w", u, err)
 	}
@@ -117,10 +122,4 @@ func (m *Manager) Remove(u vtpm.UUID) error {
 	}
 	m.Tell(Happening{Kind: "removed", UUID: u, Text: "its keys and all that was sealed with them are gone"})
 	return nil
-}
-
-func (m *Manager) user(cfg *emulator.Config, u vtpm.UUID) {
-	if m.UID != nil {
-		cfg.UID, cfg.GID = m.UID(u)
-	}
 }

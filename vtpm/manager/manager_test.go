@@ -62,7 +62,7 @@ func (h *host) open(emulators *emulator.Host) {
 	h.t.Helper()
 	s, err := store.Open(h.path, &h.root)
 	must(h.t, err)
-	h.Manager = manager.New(manager.Config{Store: s, Emulators: emulators, Host: approved(), Version: "test", Tell: func(x manager.Happening) {
+	h.Manager = manager.New(manager.Config{Store: s, Emulators: emulators, Host: approved(), FirstUser: 70000, Users: 8, Tell: func(x manager.Happening) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.happened = append(h.happened, x.Kind)
@@ -71,7 +71,7 @@ func (h *host) open(emulators *emulator.Host) {
 
 // approved is a host whose launch was approved.
 func approved() measure.Host {
-	banks := tpm.NewBanks(tpm.SHA256)
+	banks := tpm.Banks{{Alg: tpm.SHA256}}
 	for _, p := range []tpm.PCR{17, 18} {
 		banks[0].Values[p] = tpm.SHA256.Sum([]byte{byte(p)})
 	}

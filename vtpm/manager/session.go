@@ -112,10 +112,11 @@ func (r *running) tell(kind, text string) {
 	r.manager.Tell(Happening{Kind: kind, UUID: r.guest.UUID, Guest: r.guest.Domain, Text: text})
 }
 
-// watch notices that the emulator ended by itself, and keeps its guest from believing that it
-// has a TPM. What was not stored is lost.
-func (r *running) watch() {
-	<-r.emulator.Done()
+// watch waits for the emulator's end, and says so where nobody wanted it: its guest has no
+// TPM any more. What was not stored is lost.
+func (r *running) watch(e *emulator.Emulator, user uint32) {
+	<-e.Done()
+	r.manager.users.give(user)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended {
