@@ -71,7 +71,10 @@ func ParseConfiguration(b []byte) (*Configuration, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // check refuses what could not be started as it was measured.
