@@ -115,6 +115,26 @@ func TestSealedBytesCantBeChanged(t *testing.T) {
 	}
 }
 
+// Xen's library maps the files that it builds guests from (xc_dom_malloc_filemap), and a sealed file
+// may be mapped for reading only.
+func TestXenCanMapIt(t *testing.T) {
+	content := []byte("the measured kernel")
+	a, _ := sealFile(t, content)
+	f, err := os.Open(a.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := unix.Mmap(int(f.Fd()), 0, int(a.Size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(b)
+	if !bytes.Equal(b, content) {
+		t.Errorf("%q", b)
+	}
+}
+
 // SHA-256 names a file in PCR 18 whatever banks a vTPM has.
 func TestSHA256IsAlwaysThere(t *testing.T) {
 	a, err := measure.SealBytes("guest.cfg", []byte("name=1"), []tpm.Alg{tpm.SHA1})

@@ -28,10 +28,13 @@ func guestFiles(t *testing.T) (dir, cfg string) {
 	return dir, cfg
 }
 
-// toolstack does what xl does: another program opens the configuration, and what it names.
+// toolstack does what xl does: another program opens the configuration, and what it names. It
+// builds the guest twice, as for a restart.
 const toolstack = `
+test $# = 2 && test "$1" = create && shift
 kernel=$(sed -n "s/^kernel=\"\(.*\)\"/\1/p" "$1")
 ramdisk=$(sed -n "s/^ramdisk = \"\(.*\)\"/\1/p" "$1")
+cat "$kernel" > /dev/null
 cat "$kernel"; echo; cat "$ramdisk"; echo; grep -v -e kernel -e ramdisk "$1"`
 
 // All files are swapped between the measurement and the start. The toolstack starts what
@@ -54,9 +57,18 @@ func TestTheBytesMeasuredAreTheBytesStarted(t *testing.T) {
 	}
 	want := "good kernel\ngood initrd\n# mine\nname='a'\nextra='quiet'\nmemory=96\n"
 	for range 2 {
-		out, err := exec.Command("sh", "-e", "-c", toolstack, "xl", p.Handed.Path()).Output()
+		xl := exec.Command("sh", "-e", "-c", toolstack, "xl", "create")
+		path, err := p.Hand(xl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		xl.Args = append(xl.Args, path)
+		out, err := xl.Output()
 		if err != nil || string(out) != want {
 			t.Errorf("%q, %v; want %q", out, err, want)
+		}
+		if _, err := p.Hand(xl); err == nil {
+			t.Error("a command that inherits files already was given more")
 		}
 	}
 	digests := func(s string) []tpm.TaggedDigest { return tpm.SumAll(allAlgs, []byte(s)) }
@@ -68,6 +80,33 @@ func TestTheBytesMeasuredAreTheBytesStarted(t *testing.T) {
 	l.Guest, l.Host = vtpm.Guest{UUID: vtpm.NewUUID()}, measure.Host{Grade: measure.Insecure}
 	if _, err := l.Predict(allAlgs); err != nil || l.CommandLine != "quiet" {
 		t.Errorf("%q, %v", l.CommandLine, err)
+	}
+}
+
+// The configuration has another number where there is no initramfs.
+func TestAGuestWithoutInitrdIsPrepared(t *testing.T) {
+	dir, _ := guestFiles(t)
+	path := filepath.Join(dir, "guest.cfg")
+	if err := os.WriteFile(path, []byte("name='a'\nkernel='"+dir+"/vmlinuz'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := measure.Prepare(path, allAlgs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	cat := exec.Command("cat")
+	handed, err := p.Hand(cat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat.Args = append(cat.Args, handed, "/proc/self/fd/3")
+	out, err := cat.Output()
+	if want := "name='a'\nkernel=\"/proc/self/fd/3\"\ngood kernel"; err != nil || string(out) != want {
+		t.Errorf("%q, %v; want %q", out, err, want)
+	}
+	if l := p.Launch(); l.Initrd != nil {
+		t.Errorf("an initramfs was measured: %+v", l.Initrd)
 	}
 }
 
