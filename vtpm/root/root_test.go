@@ -37,7 +37,11 @@ func eachFamily(t *testing.T, test func(*testing.T, *server)) {
 
 // newServer is a server that was launched with the line "approved".
 func newServer(t *testing.T, v tpm.Version) *server {
-	conn, _ := testbed.NewForeignTPM(t, v)
+	conn, _ := testbed.NewTPM(t, v)
+	return serverWith(t, v, conn)
+}
+
+func serverWith(t *testing.T, v tpm.Version, conn *swtpm.TPM) *server {
 	s := &server{t: t, conn: conn, version: v, dir: t.TempDir()}
 	s.launch("approved")
 	return s
@@ -369,7 +373,8 @@ func TestTheEscrowMovesAStoreToAnotherTPM(t *testing.T) {
 		id, err := r.ID()
 		s.must(err)
 
-		next := newServer(t, s.version)
+		conn, _ := testbed.NewForeignTPM(t, s.version)
+		next := serverWith(t, s.version, conn)
 		next.must(os.CopyFS(next.dir, os.DirFS(s.dir)))
 		next.want(seal.ErrOtherTPM)
 		if _, err := root.Recover(next.folder(), next, escrow, next.launched("approved")); !errors.Is(err, seal.ErrOtherTPM) {

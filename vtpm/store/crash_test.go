@@ -114,9 +114,9 @@ func commitForever(dir string) error {
 // Killed with SIGKILL at any instruction: the store opens, each vTPM is who it was, and no
 // older than what was acknowledged.
 func TestKilledAtRandom(t *testing.T) {
-	rounds := 300
-	if more, err := strconv.Atoi(os.Getenv("STORE_KILLS")); err == nil {
-		rounds = more
+	rounds := 1000
+	if testing.Short() {
+		rounds = 100
 	}
 	dir := folder(t)
 	path, root := inFolder(dir)
