@@ -54,8 +54,7 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 	r = &running{manager: m, guest: g}
 	if p := m.prepared[g.UUID]; p != nil && !g.Late {
 		r.material = &p.material
-		delete(m.prepared, g.UUID)
-		close(p.used)
+		p.once.Do(func() { close(p.used) })
 	}
 	r.mu.Lock()
 	m.running[g.UUID] = r
