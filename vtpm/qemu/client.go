@@ -26,7 +26,6 @@ type client struct {
 	done   chan struct{} // closed when nothing of it is left
 
 	session vtpm.Session // nil until the first request
-	born    bool         // there was an INIT
 	data    *net.UnixConn
 	channel sync.WaitGroup         // the goroutine that serves data
 	refused map[swtpm.Command]bool // what the log was told of already
@@ -38,7 +37,8 @@ type client struct {
 // machine is what control requests set and commands on the data channel heed.
 type machine struct {
 	on       bool
-	fresh    bool // since the last INIT nobody has sent a Startup
+	used     bool // since it was last fresh, the session has run a command
+	started  bool // since the last INIT, the guest has sent a Startup
 	locality tpm.Locality
 	buffer   int // the longest command or response, in bytes
 }

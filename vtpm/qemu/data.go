@@ -41,7 +41,10 @@ func (c *client) commands(ctx context.Context, data *net.UnixConn) error {
 
 // execute runs a command. A response for which the device has no room is a failure.
 func (c *client) execute(ctx context.Context, m machine, command []byte) ([]byte, error) {
+	first := c.use(command)
 	response, err := c.session.Execute(ctx, m.locality, command)
+	// Once more: an INIT may have come meanwhile, and the command after its reset.
+	c.use(nil)
 	if err != nil {
 		return nil, fmt.Errorf("the vTPM is gone: %w", err)
 	}
@@ -49,16 +52,24 @@ func (c *client) execute(ctx context.Context, m machine, command []byte) ([]byte
 		c.log.Warn("a response does not fit", "bytes", len(response), "room", m.buffer)
 		return refusal(c.session.Version(), failed), nil
 	}
-	if isStartup(command) {
-		c.mu.Lock()
-		fresh := c.fresh
-		c.fresh = false
-		c.mu.Unlock()
-		if fresh && isStarted(response) {
-			return refusal(c.session.Version(), failure{}), nil
-		}
+	if first && isStarted(response) {
+		return refusal(c.session.Version(), failure{}), nil
 	}
 	return response, nil
+}
+
+// use notes that the session runs a command, and says whether that is the guest's
+// first Startup.
+func (c *client) use(command []byte) (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used = true
+	if !isStartup(command) {
+		return false
+	}
+	first = !c.started
+	c.started = true
+	return first
 }
 
 // isStartup recognises TPM2_Startup(CLEAR) (TPM Library, Part 3, clause 9.3) and

@@ -17,10 +17,11 @@
 //	STOP, SET_BUFFERSIZE 0, STOP, SET_BUFFERSIZE n, INIT     the machine was reset
 //	SHUTDOWN              QEMU ends; when it is killed, the connection just ends
 //
-// So an INIT is a power-on, and a STOP alone is nothing. A connection's first INIT is a
-// fresh guest, for which the keeper has prepared its vTPM when the connection's first
-// request came; each further INIT is [vtpm.Session.Reset], and the connection's end is
-// [vtpm.Session.End]: QEMU never connects again for the same guest.
+// So an INIT is a power-on, and a STOP alone is nothing. A connection is a fresh guest, for
+// which the keeper prepares its vTPM when the first request comes; an INIT after the
+// guest has used it is [vtpm.Session.Reset], and the connection's end is
+// [vtpm.Session.End]: QEMU never connects again for the same guest. One reboot of Linux's
+// may be three resets in a row for QEMU; it is one for the vTPM.
 //
 // # What a guest and its QEMU can't do here
 //

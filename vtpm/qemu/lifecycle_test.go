@@ -34,9 +34,53 @@ func TestAGuestsLife(t *testing.T) {
 	}
 }
 
+// A guest that reboots resets its machine as often as it likes.
+func TestWhatIsFreshIsNotReset(t *testing.T) {
+	f := newFake(tpm.V20)
+	c := serve(t, f).start(t)
+	for range 2 {
+		c.negotiate()
+		c.want("00000000", swtpm.CmdInit, 0, 0, 0, 0)
+	}
+	c.send(readClock)
+	for range 3 {
+		c.want("00000000", swtpm.CmdInit, 0, 0, 0, 0)
+	}
+	c.send(readClock)
+	c.want("00000000", swtpm.CmdInit, 0, 0, 0, 0)
+	want := []string{"attach", "execute at 0: 80010000000a00000181", "reset", "execute at 0: 80010000000a00000181", "reset"}
+	if diff := cmp.Diff(want, f.all()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A command that a reset overtakes may have come after it.
+func TestACommandDuringAResetIsAUse(t *testing.T) {
+	f := newFake(tpm.V20)
+	release := make(chan struct{})
+	f.execute = func(context.Context, tpm.Locality, []byte) ([]byte, error) {
+		f.note("long command")
+		<-release
+		return response(f.version, 0), nil
+	}
+	c := serve(t, f).start(t)
+	c.data.Write(readClock)
+	f.wait("long command", 1)
+	c.want("00000000", swtpm.CmdInit, 0, 0, 0, 0)
+	close(release)
+	if _, err := swtpm.ReadPacket(c.data); err != nil {
+		t.Fatal(err)
+	}
+	c.want("00000000", swtpm.CmdInit, 0, 0, 0, 0)
+	if diff := cmp.Diff([]string{"attach", "long command", "reset", "reset"}, f.all()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestStopAloneIsNoReset(t *testing.T) {
 	f := newFake(tpm.V20)
 	c := serve(t, f).start(t)
+	c.send(readClock)
 	for range 3 {
 		c.negotiate()
 	}
@@ -108,13 +152,14 @@ func TestTheNextGuestWaitsForTheEndOfTheOneBefore(t *testing.T) {
 	f.reset = func() error { <-release; return nil }
 	s := serve(t, f)
 	first := s.start(t)
+	first.send(readClock)
 	first.ctl.Write(swtpm.Request{Command: swtpm.CmdInit, Payload: make([]byte, 4)}.Bytes())
 	f.wait("reset", 1)
 	first.die()
 	second := s.dial(t)
 	close(release)
 	second.want("00000000", swtpm.CmdStop)
-	if diff := cmp.Diff([]string{"attach", "reset", "end", "attach"}, f.all()); diff != "" {
+	if diff := cmp.Diff([]string{"attach", "execute at 0: 80010000000a00000181", "reset", "end", "attach"}, f.all()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -149,9 +194,15 @@ func TestAGoneVTPMEndsTheGuests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(tpm.V20)
 			f.reset = func() error { return killed }
-			f.execute = func(context.Context, tpm.Locality, []byte) ([]byte, error) { return nil, killed }
+			f.execute = func(_ context.Context, _ tpm.Locality, command []byte) ([]byte, error) {
+				if string(command) == string(startup20) {
+					return response(tpm.V20, 0), nil
+				}
+				return nil, killed
+			}
 			s := serve(t, f)
 			c := s.start(t)
+			c.send(startup20)
 			lose(c)
 			if _, err := c.ctl.Read(make([]byte, 1)); err != io.EOF {
 				t.Errorf("afterwards the control socket says: %v", err)

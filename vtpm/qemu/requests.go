@@ -20,6 +20,7 @@ func (c *client) request(ctx context.Context, fail context.CancelCauseFunc, q sw
 			return nil, fmt.Errorf("the guest gets no vTPM: %w", err)
 		}
 		c.session = session
+		c.log.Info("a guest has its vTPM", "birth", c.guest.Birth)
 	}
 	switch q.Command {
 	case swtpm.CmdGetCapability:
@@ -74,20 +75,23 @@ func (c *client) whileOn(q swtpm.Request) []byte {
 	return result(swtpm.ResultBadOrdinal)
 }
 
-// powerOn is INIT. The first one finds the fresh vTPM that the keeper has prepared.
+// powerOn is INIT. A vTPM of which nothing was asked since it was fresh still is: that is
+// so at the machine's start, and when one reboot makes the machine reset several times,
+// as Linux's does because it tries several ways.
 func (c *client) powerOn(ctx context.Context) ([]byte, error) {
-	if c.born {
+	c.mu.Lock()
+	used := c.used
+	c.on, c.used, c.started = false, false, false
+	c.mu.Unlock()
+	if used {
 		if err := c.session.Reset(ctx); err != nil {
 			return nil, fmt.Errorf("the guest was reset, and its vTPM was not: %w", err)
 		}
 		c.log.Info("the guest was reset")
-	} else {
-		c.log.Info("the guest starts", "birth", c.guest.Birth)
 	}
-	c.born = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.on, c.fresh = true, true
+	c.on = true
 	return result(swtpm.ResultSuccess), nil
 }
 
