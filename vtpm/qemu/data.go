@@ -43,7 +43,7 @@ func (c *client) commands(ctx context.Context, data *net.UnixConn) error {
 func (c *client) execute(ctx context.Context, m machine, command []byte) ([]byte, error) {
 	first := c.use(command)
 	response, err := c.session.Execute(ctx, m.locality, command)
-	// Once more: an INIT may have come meanwhile, and the command after its reset.
+	// Once more: a reset may have come meanwhile, and may have come first.
 	c.use(nil)
 	if err != nil {
 		return nil, fmt.Errorf("the vTPM is gone: %w", err)
