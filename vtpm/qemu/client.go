@@ -43,14 +43,9 @@ type machine struct {
 	buffer   int // the longest command or response, in bytes
 }
 
-// gone says whether the client's end of the connection is closed, even if nobody has
+// gone says whether the connection is closed, by us or by the client, even if nobody has
 // read up to there yet.
 func (c *client) gone() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-	}
 	raw, err := c.conn.SyscallConn()
 	if err != nil {
 		return true
@@ -61,7 +56,7 @@ func (c *client) gone() bool {
 		_, err := unix.Poll(fds, 0)
 		hungUp = err == nil && fds[0].Revents != 0
 	})
-	return err != nil || hungUp // closed by us, or by it
+	return err != nil || hungUp
 }
 
 // serve answers the client until it goes. When it returns, nothing is left.
