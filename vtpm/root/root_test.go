@@ -439,3 +439,21 @@ func TestADamagedRecordIsRefused(t *testing.T) {
 		s.open()
 	})
 }
+
+// An approved state of aem's also has PCR 13, which is capped when the manager starts.
+func TestLaunchedLeavesOutWhatIsCapped(t *testing.T) {
+	s := newServer(t, tpm.V20)
+	full := s.state("approved", 13, 17, 18)
+	for _, p := range []tpm.PCR{13, 17, 18} {
+		full.Measured = append(full.Measured, seal.Measurement{Name: "x", PCR: p, Digests: tpm.SumAll(full.Values.Algs(), []byte("x"))})
+	}
+	s.must(testbed.Extend(s.conn, s.version, 0, 13, tpm.SumAll(full.Values.Algs(), []byte("cap"))))
+	b, credential := s.provision()
+	cut := root.Launched(full)
+	_, err := root.Create(s.folder(), s, b, credential, root.Policy{States: []seal.State{cut}})
+	s.must(err)
+	s.open()
+	if len(cut.Measured) != 2 || cut.Label != full.Label || cut.PCRs != tpm.PCRSet(17, 18) || cut.Values[0].Values[13] != nil {
+		t.Errorf("it was cut to %+v", cut)
+	}
+}

@@ -13,7 +13,7 @@ import (
 // With 20,000 vTPMs a commit writes the nodes of one path, the list is whole, and a
 // crowd of UUIDs that count upwards makes no deep tree.
 func TestTwentyThousandVTPMs(t *testing.T) {
-	const many, deepest = 20000, 8
+	const many, atOnce, deepest = 20000, 250, 8
 	for name, number := range map[string]func(uint32) vtpm.UUID{
 		"random": func(i uint32) vtpm.UUID {
 			return vtpm.UUID(tpm.SHA256.Sum(binary.BigEndian.AppendUint32(nil, i))[:16])
@@ -23,16 +23,22 @@ func TestTwentyThousandVTPMs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path, root := filepath.Join(t.TempDir(), "vtpms"), &memoryRoot{}
 			err := build(path, root, func(s *Store) error {
-				return s.commit(func(tr *tree, r *rootRecord) error {
-					for i := range uint32(many) {
-						x := fuzzRecord()
-						x.UUID, x.Generation, x.State = number(i), 1, []byte("state")
-						if err := s.add(tr, r, x); err != nil {
-							return err
+				for first := uint32(0); first < many; first += atOnce {
+					err := s.commit(func(tr *tree, r *rootRecord) error {
+						for i := range uint32(atOnce) {
+							x := fuzzRecord()
+							x.UUID, x.Generation, x.State = number(first+i), 1, []byte("state")
+							if err := s.add(tr, r, x); err != nil {
+								return err
+							}
 						}
+						return nil
+					})
+					if err != nil {
+						return err
 					}
-					return nil
-				})
+				}
+				return nil
 			})
 			if err != nil {
 				t.Fatal(err)
