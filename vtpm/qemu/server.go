@@ -167,6 +167,6 @@ func (s *Server) newClient(conn *net.UnixConn, who *unix.Ucred) *client {
 		log:     s.log.With("pid", who.Pid),
 		machine: machine{buffer: vtpm.BufferSize},
 		told:    map[string]bool{},
-		guest:   vtpm.Guest{UUID: s.UUID, Domain: "qemu:" + s.Path, Birth: rand.Text()},
+		guest:   vtpm.Guest{UUID: s.UUID, Domain: "qemu:" + s.Path, Birth: rand.Text(), Firmware: true},
 	}
 }
