@@ -189,6 +189,9 @@ func TestEmulatorDiesWithItsHost(t *testing.T) {
 		e.Kill()
 		t.Error("it lives on")
 	}
+	if _, err := h.Create(context.Background(), emulator.Config{Version: tpm.V20, Key: make([]byte, emulator.KeySize), UID: 20001, GID: 20001}); err == nil {
+		t.Error("a closed host created a vTPM")
+	}
 }
 
 // As somebody else than root it works, and says what is missing.
