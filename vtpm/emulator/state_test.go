@@ -231,6 +231,42 @@ func TestStateHoldsWhatWasAnswered(t *testing.T) {
 	}
 }
 
+// A guest may fill its TPM's memory. That is within the limits of its emulator, and all of it lasts.
+func TestFullTPMLasts(t *testing.T) {
+	h := newHost(t)
+	cfg := create(t, h, tpm.V20)
+	e := run(t, h, cfg, emulator.Inheritance{})
+	const size, most = 2048, 200
+	full := func(n uint32) error {
+		public := gotpm.New2B(gotpm.TPMSNVPublic{NVIndex: gotpm.TPMHandle(0x01800000 + n), NameAlg: gotpm.TPMAlgSHA256, DataSize: size,
+			Attributes: gotpm.TPMANV{OwnerWrite: true, OwnerRead: true, NoDA: true, NT: gotpm.TPMNTOrdinary}})
+		owner := gotpm.AuthHandle{Handle: gotpm.TPMRHOwner, Auth: gotpm.PasswordAuth(nil)}
+		_, err := gotpm.NVDefineSpace{AuthHandle: owner, PublicInfo: public}.Execute(&guest{e: e})
+		return err
+	}
+	var n uint32
+	var err error
+	for err == nil && n < most {
+		if err = full(n); err == nil {
+			n++
+		}
+	}
+	if !errors.Is(err, gotpm.TPMRCNVSpace) || n < 10 {
+		t.Fatalf("after %d areas: %v", n, err)
+	}
+	cfg.State = stop(t, e)
+	if len(cfg.State) < int(n)*size {
+		t.Errorf("%d areas of %d bytes are in a state of %d", n, size, len(cfg.State))
+	}
+	e = run(t, h, cfg, emulator.Inheritance{})
+	if err := full(n); !errors.Is(err, gotpm.TPMRCNVSpace) {
+		t.Errorf("after a restart there is space again: %v", err)
+	}
+	if _, err := e.Suspend(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestChangesOfTPM12AreNoticed(t *testing.T) {
 	h := newHost(t)
 	e := run(t, h, create(t, h, tpm.V12), emulator.Inheritance{})
