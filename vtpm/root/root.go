@@ -129,10 +129,6 @@ func Open(dir string, chip Chip) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	if seal.MediumID(secret.id) != record.Medium {
-		secret.wipe()
-		return nil, fmt.Errorf("%w: it was made for another store", seal.ErrDamaged)
-	}
 	return &Root{dir: dir, chip: chip, backend: backend, secret: secret, states: record.States}, nil
 }
 
@@ -165,14 +161,14 @@ func Recover(dir string, chip Chip, escrow []byte, p Policy) (*Root, error) {
 		return nil, err
 	}
 	r := &Root{dir: dir, chip: chip, secret: secret, states: p.States}
-	if err := r.recover(); err != nil {
+	if err := r.useEscrow(); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Root) recover() (err error) {
+func (r *Root) useEscrow() (err error) {
 	if r.backend, err = r.chip.Backend(r.secret.anchor); err != nil {
 		return err
 	}

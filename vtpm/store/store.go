@@ -26,7 +26,7 @@ type Store struct {
 	mu   sync.RWMutex // held for reading while a transaction begins, for writing while one commits
 	keys *keys
 	root rootRecord // the newest: what the file says must lead to it
-	// The commits that wrote the newest epoch, and the epoch that the counter has confirmed.
+	// The commits that wrote the newest epoch, and the newest that the counter has confirmed.
 	wrote, began uint64
 	err          error // why nothing is answered any more
 	stuck        bool  // bbolt gave up in the middle of a commit and holds its locks
@@ -179,8 +179,9 @@ func (s *Store) prove(key []byte) error {
 }
 
 // NextEpoch begins an epoch: one write to the TPM's NV memory, after which every copy of
-// the file that was made before is refused. Other calls go on meanwhile. When
-// it returns an error, the next call makes the steps that are missing.
+// the file that was made before is refused. Other calls go on meanwhile. Where
+// it returned an error, the next call makes up for the step that failed, and copies that
+// were made in between are refused after one more.
 func (s *Store) NextEpoch() error {
 	s.epochs.Lock()
 	defer s.epochs.Unlock()
@@ -323,7 +324,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	if usable && s.Changed() {
+	// Twice where the last epoch's second step failed before: then the first makes up for it, and
+	// the commits since are of that epoch.
+	for i := 0; i < 2 && usable && err == nil && s.Changed(); i++ {
 		err = s.NextEpoch()
 	}
 	return errors.Join(err, s.close())
