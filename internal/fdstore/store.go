@@ -1,0 +1,130 @@
+package fdstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Store is where a program's files outlive it.
+type Store struct{ socket *net.UnixAddr }
+
+// patience is how long the service manager may take to have read what it was sent.
+const patience = 10 * time.Second
+
+// maxName is how long a file's name can be (sd_notify(3), FDNAME=).
+const maxName = 255
+
+// Open finds the service manager that started us. It returns nil where nobody did who
+// could be told ($NOTIFY_SOCKET).
+//
+// Whether the service manager keeps files for us it does not say: a unit without FileDescriptorStoreMax=
+// has them closed.
+func Open() *Store {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	return &Store{&net.UnixAddr{Name: path, Net: "unixgram"}} // @ is for the abstract name space, to Go as to systemd
+}
+
+// Put has files held under a name, beside those that have it already, and returns when they are. The caller's
+// own stay open. They are held whatever becomes of their other ends: who gets them back looks.
+func (s *Store) Put(name string, files ...*os.File) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	err := s.send("FDSTORE=1\nFDNAME="+name+"\nFDPOLL=0", files)
+	if err == nil {
+		err = s.barrier()
+	}
+	if err != nil {
+		return fmt.Errorf("have %s held for the next start: %w", name, err)
+	}
+	return nil
+}
+
+// Remove has the files of a name closed. There need not be any.
+func (s *Store) Remove(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
+		return fmt.Errorf("have %s held no more: %w", name, err)
+	}
+	return nil
+}
+
+// checkName refuses what would be another name, or another message, on its way.
+func checkName(name string) error {
+	bad := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }
+	if name == "" || len(name) > maxName || strings.ContainsFunc(name, bad) {
+		return fmt.Errorf("%.40q is no name for a held file", name)
+	}
+	return nil
+}
+
+// barrier waits until all that was sent before has been read: the service manager then closes the
+// end of the pipe that it was sent (sd_notify_barrier(3)). One that does not know the word closes it, too,
+// as a file that nobody is to hold.
+func (s *Store) barrier() error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	err = s.send("BARRIER=1", []*os.File{w})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the service manager does not take its messages: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) send(message string, files []*os.File) error {
+	conn, err := net.DialUnix("unixgram", nil, s.socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	return withDescriptors(files, nil, func(fds []int) error {
+		var oob []byte
+		if len(fds) > 0 {
+			oob = unix.UnixRights(fds...)
+		}
+		_, _, err := conn.WriteMsgUnix([]byte(message), oob, nil)
+		return err
+	})
+}
+
+// withDescriptors calls f while no file can be closed. File.Fd is no way to them: it can change what other
+// descriptors of the same socket do.
+func withDescriptors(files []*os.File, fds []int, f func([]int) error) error {
+	if len(files) == 0 {
+		return f(fds)
+	}
+	raw, err := files[0].SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = withDescriptors(files[1:], append(fds, int(fd)), f) }); err != nil {
+		return err
+	}
+	return inner
+}
