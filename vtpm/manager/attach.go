@@ -51,6 +51,9 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 		}
 		return r, false, nil
 	}
+	if err := m.isLost(g); err != nil {
+		return nil, false, err
+	}
 	r = &running{manager: m, guest: g}
 	if p := m.prepared[g.UUID]; p != nil && !g.Late {
 		r.material = &p.material
@@ -84,7 +87,7 @@ func (r *running) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State, UID: user, GID: user}
+	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State, UID: user, GID: user, Outlives: r.outlives()}
 	if r.emulator, err = m.Emulators.Start(ctx, cfg); err != nil {
 		m.users.give(user)
 		return err
@@ -99,6 +102,9 @@ func (r *running) start(ctx context.Context) (err error) {
 	if err := r.commit(); err != nil {
 		r.emulator.Kill()
 		return err
+	}
+	if err := r.keep(user); err != nil {
+		r.tell("unkept", "it would not outlive the manager: "+err.Error())
 	}
 	r.tell("started", fmt.Sprintf("a fresh %s; its guest's start counts as %s", r.version, r.launch.Start))
 	return nil
