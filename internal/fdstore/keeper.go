@@ -102,7 +102,7 @@ func (k *Keeper) Hand(cmd *exec.Cmd) error {
 
 // settle waits until all that a dead child sent is here.
 func (k *Keeper) settle() error {
-	s := Store{&net.UnixAddr{Name: filepath.Join(k.dir, "notify"), Net: "unixgram"}}
+	s := Store{filepath.Join(k.dir, "notify")}
 	return s.barrier()
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -13,7 +12,7 @@ import (
 )
 
 // Store is where a program's files outlive it. A nil one holds nothing.
-type Store struct{ socket *net.UnixAddr }
+type Store struct{ socket string }
 
 // patience is how long the service manager may take to have read what it was sent.
 const patience = 10 * time.Second
@@ -31,7 +30,7 @@ func Open() *Store {
 	if path == "" {
 		return nil
 	}
-	return &Store{&net.UnixAddr{Name: path, Net: "unixgram"}} // @ is for the abstract name space, to Go as to systemd
+	return &Store{path} // @ begins one in the abstract name space, for unix.SockaddrUnix as for systemd
 }
 
 // Put has files held under a name, beside those that have it already, and returns when they are. The caller's
@@ -99,23 +98,33 @@ func (s *Store) barrier() error {
 	return nil
 }
 
+// send sends one datagram. It waits as long as the service manager's queue is full.
 func (s *Store) send(message string, files []*os.File) error {
-	conn, err := net.DialUnix("unixgram", nil, s.socket)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
+		return fmt.Errorf("make a socket to the service manager: %w", err)
+	}
+	defer unix.Close(fd)
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	return withDescriptors(files, nil, func(fds []int) error {
+	err = withDescriptors(files, nil, func(fds []int) error {
 		var oob []byte
 		if len(fds) > 0 {
 			oob = unix.UnixRights(fds...)
 		}
-		_, _, err := conn.WriteMsgUnix([]byte(message), oob, nil)
-		return err
+		for {
+			err := unix.Sendmsg(fd, []byte(message), oob, &unix.SockaddrUnix{Name: s.socket}, unix.MSG_NOSIGNAL)
+			if err != unix.EINTR {
+				return err
+			}
+		}
 	})
+	if err != nil {
+		return fmt.Errorf("tell the service manager at %s: %w", s.socket, err)
+	}
+	return nil
 }
 
 // withDescriptors calls f while no file can be closed. File.Fd is no way to them: it can change what other
