@@ -52,16 +52,22 @@ func (s *Store) Put(name string, files ...*os.File) error {
 	return nil
 }
 
-// Remove has the files of a name closed. There need not be any.
-func (s *Store) Remove(name string) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
+// Remove has the files of some names closed, one after the other, and returns when they are. There need
+// not be any.
+func (s *Store) Remove(names ...string) error {
 	if s == nil {
 		return nil
 	}
-	if err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
-		return fmt.Errorf("have %s held no more: %w", name, err)
+	for _, name := range names {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		if err := s.send("FDSTOREREMOVE=1\nFDNAME="+name, nil); err != nil {
+			return fmt.Errorf("have %s held no more: %w", name, err)
+		}
+	}
+	if err := s.barrier(); err != nil {
+		return fmt.Errorf("have %q held no more: %w", names, err)
 	}
 	return nil
 }

@@ -21,6 +21,14 @@ const fileSheet = "sheet"
 // heldName is a descriptor's name for who keeps it.
 func heldName(u vtpm.UUID, what string) string { return "vtpm-" + u.String() + "-" + what }
 
+// emulatorNames are those of all descriptors of an emulator.
+func emulatorNames(u vtpm.UUID) (names []string) {
+	for _, what := range emulator.FileNames {
+		names = append(names, heldName(u, what))
+	}
+	return names
+}
+
 // parseHeld is the reverse.
 func parseHeld(name string) (u vtpm.UUID, what string, ok bool) {
 	rest, ok := strings.CutPrefix(name, "vtpm-")
@@ -97,11 +105,7 @@ func (r *running) letGo() {
 }
 
 func (m *Manager) release(u vtpm.UUID) error {
-	var errs []error
-	for _, what := range append([]string{fileSheet}, emulator.FileNames...) {
-		errs = append(errs, m.Held.Remove(heldName(u, what)))
-	}
-	return errors.Join(errs...)
+	return m.Held.Remove(append([]string{heldName(u, fileSheet)}, emulatorNames(u)...)...)
 }
 
 // Adopt goes on with the vTPMs of a manager that died. held are the files that were held for it
@@ -152,9 +156,7 @@ func (m *Manager) adopt(ctx context.Context, u vtpm.UUID, files map[string]*os.F
 	if err := r.takeOver(ctx, f, files); err != nil {
 		// The sheet stays where it is kept: so the guest is known for one that had a vTPM, also after
 		// the next start.
-		for _, what := range emulator.FileNames {
-			err = errors.Join(err, m.Held.Remove(heldName(u, what)))
-		}
+		err = errors.Join(err, m.Held.Remove(emulatorNames(u)...))
 		r.sheet.close()
 		m.mu.Lock()
 		m.lost[u] = f.Launch.Guest
