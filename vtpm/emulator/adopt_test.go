@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/tpm"
@@ -77,6 +80,38 @@ func TestAdoptWhereverTheManagerDied(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A command that swtpm has not yet begun when it is asked how it stands comes behind the answer to that.
+func TestAdoptBehindAnUnreadCommand(t *testing.T) {
+	h := newHost(t)
+	old, files := kept(t, h, tpm.V20)
+	fd, err := unix.FcntlInt(files[emulator.FileControl].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	syscall.Kill(old.PID(), syscall.SIGSTOP)
+	write(t, files[emulator.FileData], createRSA)
+	adopted := make(chan []byte)
+	go func() {
+		defer close(adopted)
+		e, answer, err := h.Adopt(context.Background(), tpm.V20, files)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		adopted <- answer
+		e.Kill()
+	}()
+	for asked := 0; asked == 0 && err == nil; runtime.Gosched() {
+		asked, err = unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+	}
+	syscall.Kill(old.PID(), syscall.SIGCONT)
+	if answer := <-adopted; len(answer) < 10 || code(answer) != 0 {
+		t.Errorf("the answer is %x", answer)
+	}
+	<-adopted
 }
 
 func write(t testing.TB, f *os.File, b []byte) {
