@@ -92,6 +92,8 @@ func (h *Host) Adopt(ctx context.Context, v tpm.Version, files map[string]*os.Fi
 		o.pidfd.Close()
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	over := context.AfterFunc(ctx, o.kill) // which ends the sockets, too
 	e, answer, err = h.adopt(v, o, files)
 	if !over() && err == nil {

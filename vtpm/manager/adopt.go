@@ -110,8 +110,11 @@ func (m *Manager) release(u vtpm.UUID) error {
 
 // Adopt goes on with the vTPMs of a manager that died. held are the files that were held for it
 // (fdstore.Taken); those that are no vTPM's are left to the caller, the others are closed. It comes
-// before the frontends. Their guests find their vTPMs as they left them; those whose
-// vTPM could not be taken over have none until they start anew. What happened is told.
+// before the frontends, and before ctx is over.
+//
+// When it returns each vTPM has its seat. An emulator that is busy, or that a guest has taken over and that does not answer,
+// is waited for by its own guest alone. Guests whose vTPMs can't be taken over have none until they
+// start anew. What happened is told.
 func (m *Manager) Adopt(ctx context.Context, held map[string][]*os.File) {
 	all := map[vtpm.UUID]map[string]*os.File{}
 	for name, files := range held {
@@ -129,60 +132,72 @@ func (m *Manager) Adopt(ctx context.Context, held map[string][]*os.File) {
 		}
 	}
 	for u, files := range all {
-		m.adopt(ctx, u, files)
+		if err := m.adopt(ctx, u, files); err != nil {
+			// Without its sockets the emulator ends.
+			for _, f := range files {
+				f.Close()
+			}
+			m.tellLost(vtpm.Guest{UUID: u}, errors.Join(err, m.release(u)))
+		}
 	}
 }
 
-func (m *Manager) adopt(ctx context.Context, u vtpm.UUID, files map[string]*os.File) {
-	memory := files[fileSheet]
-	delete(files, fileSheet)
-	if memory == nil {
-		// It was being started, switched or ended. Without its sockets the emulator ends.
-		m.discard(files)
-		m.tellHeld(u, vtpm.Guest{}, m.release(u), "died", "its manager died while it was being switched; its guest has no TPM until it starts anew")
-		return
+// adopt gives a vTPM its seat. Where it fails nothing was done.
+func (m *Manager) adopt(ctx context.Context, u vtpm.UUID, files map[string]*os.File) error {
+	if files[fileSheet] == nil {
+		return errors.New("its manager died while it was being switched")
 	}
-	r := &running{manager: m, sheet: &sheet{memory}}
+	r := &running{manager: m, sheet: &sheet{files[fileSheet]}, returning: true}
 	f, err := r.sheet.facts()
-	if err == nil && f.Launch.Guest.UUID != u {
-		err = errors.New("what was kept under its name is another vTPM's")
-	}
 	if err != nil {
-		r.sheet.close()
-		m.discard(files)
-		m.tellHeld(u, vtpm.Guest{}, errors.Join(err, m.release(u)), "died", "it can't be taken over; its guest has no TPM until it starts anew")
-		return
+		return err
 	}
-	if err := r.takeOver(ctx, f, files); err != nil {
-		// The sheet stays where it is kept: so the guest is known for one that had a vTPM, also after
-		// the next start.
-		err = errors.Join(err, m.Held.Remove(emulatorNames(u)...))
-		r.sheet.close()
-		m.mu.Lock()
-		m.lost[u] = f.Launch.Guest
-		m.mu.Unlock()
-		m.tellHeld(u, f.Launch.Guest, err, "died", "it can't be taken over; its guest has no TPM until it starts anew")
+	if f.Launch.Guest.UUID != u {
+		return errors.New("what was kept under its name is another vTPM's")
 	}
+	delete(files, fileSheet)
+	r.guest, r.version, r.launch = f.Launch.Guest, f.Version, &f.Launch
+	err = m.users.claim(f.User)
+	r.mu.Lock() // until it runs
+	m.mu.Lock()
+	m.running[u] = r
+	m.mu.Unlock()
+	go func() {
+		defer r.mu.Unlock()
+		if err == nil {
+			if err = r.takeOver(ctx, f.User, files); err != nil {
+				m.users.give(f.User)
+			}
+		}
+		if err != nil {
+			r.lose(err)
+		}
+	}()
+	return nil
 }
 
-func (m *Manager) tellHeld(u vtpm.UUID, g vtpm.Guest, err error, kind, text string) {
-	if err != nil {
-		text += ": " + err.Error()
-	}
-	m.Tell(Happening{Kind: kind, UUID: u, Guest: g.Domain, Text: text})
+// lose gives up a vTPM that could not be taken over. Its sheet stays where it is kept: so the guest is known for one
+// that had a vTPM, also after the next start.
+func (r *running) lose(err error) {
+	m, u := r.manager, r.guest.UUID
+	err = errors.Join(err, m.Held.Remove(emulatorNames(u)...))
+	r.sheet.close()
+	r.ended = true
+	m.mu.Lock()
+	m.lost[u] = r.guest
+	m.mu.Unlock()
+	m.tellLost(r.guest, err)
+	r.forget()
 }
 
-func (m *Manager) discard(files map[string]*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
+func (m *Manager) tellLost(g vtpm.Guest, err error) {
+	m.Tell(Happening{Kind: "died", UUID: g.UUID, Guest: g.Domain, Text: fmt.Sprintf("it can't be taken over, and its guest has no TPM until it starts anew: %v", err)})
 }
 
-// takeOver brings one vTPM back.
-func (r *running) takeOver(ctx context.Context, f facts, files map[string]*os.File) (err error) {
+// takeOver brings one vTPM back. r.mu is held.
+func (r *running) takeOver(ctx context.Context, user uint32, files map[string]*os.File) (err error) {
 	m := r.manager
-	r.guest, r.version, r.launch, r.returning = f.Launch.Guest, f.Version, &f.Launch, true
-	e, left, err := m.Emulators.Adopt(ctx, f.Version, files)
+	e, left, err := m.Emulators.Adopt(ctx, r.version, files)
 	if err != nil {
 		return err
 	}
@@ -217,17 +232,8 @@ func (r *running) takeOver(ctx context.Context, f facts, files map[string]*os.Fi
 	if err != nil {
 		return err
 	}
-	r.inherits, r.generation, r.unanswered = inheritance(steps), record.Generation, under
-	if err := m.users.claim(f.User); err != nil {
-		return err
-	}
-	r.emulator = e
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m.mu.Lock()
-	m.running[r.guest.UUID] = r
-	m.mu.Unlock()
-	go r.watch(e, f.User)
+	r.inherits, r.generation, r.unanswered, r.emulator = inheritance(steps), record.Generation, under, e
+	go r.watch(e, user)
 	r.sheet.stored(record.State)
 	r.tell("adopted", "its manager died, and it goes on where it was")
 	if kept != now {
@@ -256,6 +262,9 @@ func (m *Manager) EndUnclaimed() error {
 	return errors.Join(errs...)
 }
 
+// errLost is for the guest of a vTPM that could not be taken over.
+var errLost = fmt.Errorf("%w: its vTPM died with the manager, and one with fresh PCRs could be told anything", ErrGone)
+
 // isLost refuses a guest whose vTPM died while there was no manager. To any other guest it is of
 // no concern. m.mu is held.
 func (m *Manager) isLost(g vtpm.Guest) error {
@@ -264,7 +273,7 @@ func (m *Manager) isLost(g vtpm.Guest) error {
 		return nil
 	}
 	if lost.Domain == g.Domain && lost.Birth == g.Birth {
-		return fmt.Errorf("%w: it died while there was no manager, and a TPM with fresh PCRs could be told anything", ErrGone)
+		return errLost
 	}
 	delete(m.lost, g.UUID)
 	return m.release(g.UUID)

@@ -173,6 +173,7 @@ func TestStateBetweenEmulatorAndStore(t *testing.T) {
 	// It is in the store, also where nothing ends in order: another start finds it.
 	must(t, unix.Kill(pid, unix.SIGKILL))
 	m.restart()
+	m.do(order{Do: "end unclaimed"}) // which waits until it is clear what became of it
 	g.who.Birth = "2"
 	m.do(order{Do: "attach", Guest: g.who})
 	if got := g.counter(); got != first+1 {
@@ -191,8 +192,8 @@ func TestManagerKilledAtRandom(t *testing.T) {
 	g.ask(nvDefine)
 	g.ask(nvIncrement)
 	name, counter := g.name(), g.counter()
-	// The PCR as it must be, and as it is where one command was run twice because the manager died
-	// just when it gave the answer away.
+	// The PCR as it must be. It may also be as it is where one command was run twice, because the manager died
+	// after it had answered the frontend, and before that (here the pipe to us) had passed it on.
 	value := tpm.Digest(make([]byte, tpm.SHA256.Size()))
 	twice := 0
 	g.died = func() { m.start(); g.back() }
@@ -231,9 +232,6 @@ func TestManagerKilledAtRandom(t *testing.T) {
 		t.Error("the endorsement key is another one")
 	}
 	t.Logf("%d deaths; %d commands were run twice", g.again, twice)
-	if twice > rounds/10 {
-		t.Errorf("%d of %d commands were run twice", twice, g.again)
-	}
 }
 
 // A manager that is told to end leaves nothing running, and a guest's next start finds fresh PCRs.
@@ -291,23 +289,43 @@ func TestLostGuestGetsNoFreshPCRs(t *testing.T) {
 	must(t, unix.Kill(pid, unix.SIGKILL))
 	for range 2 {
 		m.start()
-		m.do(order{Do: "prepare", Guest: g.who})
-		for _, late := range []bool{true, false} {
+		ask := func(late bool) {
 			who := g.who
 			who.Late = late
-			if _, err := m.try(order{Do: "attach", Guest: who}); err == nil || !strings.Contains(err.Error(), "died while there was no manager") {
+			if _, err := m.try(order{Do: "attach", Guest: who}); err == nil || !strings.Contains(err.Error(), "died with the manager") {
 				t.Errorf("it was answered %v", err)
 			}
 		}
+		ask(true) // while that is found out
+		m.do(order{Do: "end unclaimed"})
+		m.do(order{Do: "prepare", Guest: g.who})
+		ask(true)
+		ask(false)
 		m.kill()
 	}
 	m.start()
+	m.do(order{Do: "end unclaimed"})
 	g.who.Birth = "2"
 	m.do(order{Do: "attach", Guest: g.who})
 	m.do(order{Do: "end", Guest: g.who})
 	if got := m.keeper.Names(); len(got) != 0 {
 		t.Errorf("these are held: %q", got)
 	}
+}
+
+// An emulator that does not answer, as one does that a guest has taken over, keeps nobody else waiting.
+func TestSilentEmulatorDelaysItsGuestAlone(t *testing.T) {
+	m := newMortal(t)
+	silent := m.guest(tpm.V20)
+	pid := m.emulators()[0]
+	must(t, unix.Kill(pid, unix.SIGSTOP))
+	g := m.guest(tpm.V20)
+	m.restart()
+	g.back()
+	g.extend(tpm.V20, 8, "x")
+	must(t, unix.Kill(pid, unix.SIGCONT))
+	silent.back()
+	silent.extend(tpm.V20, 8, "x")
 }
 
 // A vTPM that the store does not have any more as it was does not go on.

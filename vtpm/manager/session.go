@@ -44,6 +44,8 @@ func (r *running) connect(g vtpm.Guest) (*session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.returning && r.emulator == nil:
+		return nil, errLost
 	case r.ended || r.emulator == nil:
 		return nil, fmt.Errorf("%w (%s); it did not start", ErrGone, g.Domain)
 	case r.session != nil:

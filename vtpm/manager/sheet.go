@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 
 	"golang.org/x/sys/unix"
 
@@ -65,7 +66,15 @@ func newSheet(f facts) (*sheet, error) {
 		return nil, fmt.Errorf("make a file in memory: %w", err)
 	}
 	s := &sheet{os.NewFile(uintptr(fd), "vtpm")}
-	if _, err := s.memory.WriteAt(b, atFacts); err != nil {
+	_, err = s.memory.WriteAt(b, atFacts)
+	if err == nil {
+		// JSON has no place for a command line that is not UTF-8: the next log would have another one.
+		var again facts
+		if again, err = s.facts(); err == nil && !reflect.DeepEqual(again, f) {
+			err = errors.New("the names or the command line that it was started with are not all UTF-8")
+		}
+	}
+	if err != nil {
 		s.close()
 		return nil, fmt.Errorf("write down what belongs to a vTPM: %w", err)
 	}
