@@ -147,8 +147,8 @@ func (m *Manager) adopt(ctx context.Context, u vtpm.UUID, files map[string]*os.F
 	if files[fileSheet] == nil {
 		return errors.New("its manager died while it was being switched")
 	}
-	r := &running{manager: m, sheet: &sheet{files[fileSheet]}, returning: true}
-	f, err := r.sheet.facts()
+	s := &sheet{files[fileSheet]}
+	f, err := s.facts()
 	if err != nil {
 		return err
 	}
@@ -156,10 +156,11 @@ func (m *Manager) adopt(ctx context.Context, u vtpm.UUID, files map[string]*os.F
 		return errors.New("what was kept under its name is another vTPM's")
 	}
 	delete(files, fileSheet)
-	r.guest, r.version, r.launch = f.Launch.Guest, f.Version, &f.Launch
 	err = m.users.claim(f.User)
-	r.mu.Lock() // until it runs
 	m.mu.Lock()
+	r := newRunning(m, f.Launch.Guest)
+	r.version, r.launch, r.sheet, r.returning = f.Version, &f.Launch, s, true
+	r.mu.Lock() // until it runs
 	m.running[u] = r
 	m.mu.Unlock()
 	go func() {

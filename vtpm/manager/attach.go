@@ -54,7 +54,7 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 	if err := m.isLost(g); err != nil {
 		return nil, false, err
 	}
-	r = &running{manager: m, guest: g}
+	r = newRunning(m, g)
 	if p := m.prepared[g.UUID]; p != nil && !g.Late {
 		r.material = &p.material
 		p.once.Do(func() { close(p.used) })
@@ -62,6 +62,11 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 	r.mu.Lock()
 	m.running[g.UUID] = r
 	return r, true, nil
+}
+
+// newRunning is a vTPM that does not run yet. m.mu is held.
+func newRunning(m *Manager, g vtpm.Guest) *running {
+	return &running{manager: m, guest: g}
 }
 
 // start reads the vTPM from the store and switches it on.
