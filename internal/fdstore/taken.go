@@ -13,7 +13,8 @@ import (
 const first = 3
 
 // Taken returns the files that were held for us, by their names; sockets that the service manager
-// made are among them. They are the caller's. It takes them once: the second time there are none.
+// made are among them. They are the caller's. It takes them once: the second time there are none. It comes before
+// any child is started, which would inherit them, and with them another guest's TPM.
 func Taken() map[string][]*os.File { return taken() }
 
 var taken = func() func() map[string][]*os.File {

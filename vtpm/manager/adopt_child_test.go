@@ -77,6 +77,7 @@ func (c fileCounter) Advance(uint64) error {
 }
 
 func serveChild(dir string) error {
+	held := fdstore.Taken()
 	root := fileCounter(filepath.Join(dir, "counter"))
 	path := filepath.Join(dir, "vtpms")
 	if _, err := os.Stat(path); err != nil {
@@ -94,7 +95,7 @@ func serveChild(dir string) error {
 	}
 	m := manager.New(manager.Config{Store: s, Emulators: emulators, Host: approved(), FirstUser: 70000, Users: 8, Held: fdstore.Open()})
 	ctx := context.Background()
-	m.Adopt(ctx, fdstore.Taken())
+	m.Adopt(ctx, held)
 	var session vtpm.Session
 	out := json.NewEncoder(os.Stdout)
 	for in := json.NewDecoder(os.Stdin); ; {
