@@ -45,22 +45,22 @@ func child(role string) error {
 		if err != nil {
 			return err
 		}
-		if err := fdstore.Open().Put("a-pipe", r, w); err != nil {
+		if err := errors.Join(fdstore.Open().Put("reader", r), fdstore.Open().Put("writer", w)); err != nil {
 			return err
 		}
 		w.Write([]byte("from the first"))
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 	}
-	if len(taken) != 1 || len(taken["a-pipe"]) != 2 {
+	if len(taken) != 2 || len(taken["reader"]) != 1 || len(taken["writer"]) != 1 {
 		return fmt.Errorf("taken: %v", taken)
 	}
-	for _, f := range taken["a-pipe"] {
+	for _, f := range []*os.File{taken["reader"][0], taken["writer"][0]} {
 		if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 			return fmt.Errorf("a child would inherit it (%v)", err)
 		}
 	}
 	buf := make([]byte, 64)
-	n, err := taken["a-pipe"][0].Read(buf)
+	n, err := taken["reader"][0].Read(buf)
 	if err != nil || string(buf[:n]) != "from the first" {
 		return fmt.Errorf("read %q, %w", buf[:n], err)
 	}
@@ -69,7 +69,7 @@ func child(role string) error {
 	if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != "" {
 		return fmt.Errorf("the environment still has %q (%v)", out, err)
 	}
-	return fdstore.Open().Remove("a-pipe")
+	return fdstore.Open().Remove("reader", "writer")
 }
 
 func command(role string) func(context.Context) *exec.Cmd {
@@ -245,7 +245,7 @@ func TestHandedOverAsListenFDs(t *testing.T) {
 func TestNameThatWouldBeAnotherMessage(t *testing.T) {
 	newSystemd(t, filepath.Join(t.TempDir(), "notify"))
 	for _, name := range []string{"", "a:b", "a\nFDSTOREREMOVE=1", "a b", strings.Repeat("a", 256), "ä"} {
-		if err := fdstore.Open().Put(name); err == nil {
+		if err := fdstore.Open().Put(name, os.Stdin); err == nil {
 			t.Errorf("%q was taken", name)
 		}
 		if err := fdstore.Open().Remove(name); err == nil {

@@ -33,16 +33,17 @@ func Open() *Store {
 	return &Store{path} // @ begins one in the abstract name space, for unix.SockaddrUnix as for systemd
 }
 
-// Put has files held under a name, beside those that have it already, and returns when they are. The caller's
-// own stay open. They are held whatever becomes of their other ends: who gets them back looks.
-func (s *Store) Put(name string, files ...*os.File) error {
+// Put has a file held under a name, and returns when it is. The caller's own stays open. It is held
+// whatever becomes of its other end: who gets it back looks. Files that have the same name are held all, and
+// come back in any order (systemd 252 turns it round).
+func (s *Store) Put(name string, file *os.File) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
 	if s == nil {
 		return nil
 	}
-	err := s.send("FDSTORE=1\nFDNAME="+name+"\nFDPOLL=0", files)
+	err := s.send("FDSTORE=1\nFDNAME="+name+"\nFDPOLL=0", file)
 	if err == nil {
 		err = s.barrier()
 	}
@@ -90,7 +91,7 @@ func (s *Store) barrier() error {
 		return err
 	}
 	defer r.Close()
-	err = s.send("BARRIER=1", []*os.File{w})
+	err = s.send("BARRIER=1", w)
 	w.Close()
 	if err != nil {
 		return err
@@ -105,7 +106,7 @@ func (s *Store) barrier() error {
 }
 
 // send sends one datagram. It waits as long as the service manager's queue is full.
-func (s *Store) send(message string, files []*os.File) error {
+func (s *Store) send(text string, file *os.File) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("make a socket to the service manager: %w", err)
@@ -115,36 +116,34 @@ func (s *Store) send(message string, files []*os.File) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
 		return err
 	}
-	err = withDescriptors(files, nil, func(fds []int) error {
-		var oob []byte
-		if len(fds) > 0 {
-			oob = unix.UnixRights(fds...)
-		}
+	message := func(oob []byte) error {
 		for {
-			err := unix.Sendmsg(fd, []byte(message), oob, &unix.SockaddrUnix{Name: s.socket}, unix.MSG_NOSIGNAL)
+			err := unix.Sendmsg(fd, []byte(text), oob, &unix.SockaddrUnix{Name: s.socket}, unix.MSG_NOSIGNAL)
 			if err != unix.EINTR {
 				return err
 			}
 		}
-	})
+	}
+	if file == nil {
+		err = message(nil)
+	} else {
+		err = withDescriptor(file, func(fd int) error { return message(unix.UnixRights(fd)) })
+	}
 	if err != nil {
 		return fmt.Errorf("tell the service manager at %s: %w", s.socket, err)
 	}
 	return nil
 }
 
-// withDescriptors calls f while no file can be closed. File.Fd is no way to them: it can change what other
+// withDescriptor calls f while the file can't be closed. File.Fd is no way to that: it can change what other
 // descriptors of the same socket do.
-func withDescriptors(files []*os.File, fds []int, f func([]int) error) error {
-	if len(files) == 0 {
-		return f(fds)
-	}
-	raw, err := files[0].SyscallConn()
+func withDescriptor(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = withDescriptors(files[1:], append(fds, int(fd)), f) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
 		return err
 	}
 	return inner
