@@ -318,9 +318,10 @@ func TestSilentEmulatorDelaysItsGuestAlone(t *testing.T) {
 	m := newMortal(t)
 	silent := m.guest(tpm.V20)
 	pid := m.emulators()[0]
-	must(t, unix.Kill(pid, unix.SIGSTOP))
 	g := m.guest(tpm.V20)
-	m.restart()
+	m.kill()
+	must(t, unix.Kill(pid, unix.SIGSTOP)) // only now: the kernel ends stopped processes whose parent dies
+	m.start()
 	g.back()
 	g.extend(tpm.V20, 8, "x")
 	must(t, unix.Kill(pid, unix.SIGCONT))
