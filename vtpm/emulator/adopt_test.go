@@ -206,10 +206,7 @@ func TestAdoptedEmulatorEnds(t *testing.T) {
 
 // The first process of an emulator's own process namespace is itself: nothing ends with the manager.
 func TestNothingOfAnEmulatorIsTheManagers(t *testing.T) {
-	h := newHost(t)
-	if len(h.Missing()) > 0 {
-		t.Skip("needs root")
-	}
+	h := isolated(t)
 	e, files := kept(t, h, tpm.V20)
 	for _, f := range files {
 		defer f.Close()
