@@ -21,7 +21,7 @@ import (
 const Device = "/dev/xen/privcmd"
 
 const (
-	hypercall        = 48<<16 | 'P'<<8 | 0 // the ioctl, with the size of its argument in the upper half
+	hypercall        = 48<<16 | 'P'<<8 // the ioctl, with the size of its argument in the upper half
 	opDomctl         = 36
 	getDomainInfo    = 5
 	firstVersion     = 0x0b // Xen 4.6

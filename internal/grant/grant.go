@@ -22,7 +22,7 @@ const PageSize = 4096
 
 // The ioctl numbers have the size of their argument in the upper half.
 const (
-	mapReference   = 24<<16 | 'G'<<8 | 0
+	mapReference   = 24<<16 | 'G'<<8
 	unmapReference = 16<<16 | 'G'<<8 | 1
 )
 
