@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/internal/swtpm"
 )
@@ -20,9 +16,9 @@ func run(ctx context.Context, c config, progress io.Writer) error {
 		return err
 	}
 	defer sim.close()
-	l, err := listen(c.listen)
+	l, err := swtpm.Listen(c.listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("--listen: %w", err)
 	}
 	defer l.Close()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
@@ -56,31 +52,4 @@ func connect(ctx context.Context, sim *simulator, qemu *net.UnixConn) error {
 	}
 	sim.say("QEMU has disconnected")
 	return nil
-}
-
-// listen makes the socket. One that a process left behind when it died is
-// replaced, one on which somebody listens is not.
-func listen(path string) (*net.UnixListener, error) {
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		conn, err := net.Dial("unix", path)
-		if err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("somebody listens on %s already; choose another --listen", path)
-		}
-		if errors.Is(err, unix.ECONNREFUSED) {
-			if err := os.Remove(path); err != nil {
-				return nil, fmt.Errorf("remove the socket that a dead process left behind: %w", err)
-			}
-		}
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("make the socket for QEMU: %w", err)
-	}
-	// Who can reach the TPM's commands can also extend its PCRs.
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("keep others away from the socket: %w", err)
-	}
-	return l, nil
 }

@@ -27,24 +27,43 @@ type Command uint32
 
 // The commands in use, by their numbers in tpm_ioctl.h.
 const (
-	CmdInit          Command = 0x02
-	CmdShutdown      Command = 0x03
-	CmdSetLocality   Command = 0x05
-	CmdHashStart     Command = 0x06
-	CmdHashData      Command = 0x07
-	CmdHashEnd       Command = 0x08
-	CmdCancel        Command = 0x09
-	CmdStoreVolatile Command = 0x0a
-	CmdStop          Command = 0x0e
-	CmdSetDataFD     Command = 0x10
-	CmdSetBufferSize Command = 0x11
+	CmdGetCapability    Command = 0x01
+	CmdInit             Command = 0x02
+	CmdShutdown         Command = 0x03
+	CmdGetEstablished   Command = 0x04
+	CmdSetLocality      Command = 0x05
+	CmdHashStart        Command = 0x06
+	CmdHashData         Command = 0x07
+	CmdHashEnd          Command = 0x08
+	CmdCancel           Command = 0x09
+	CmdStoreVolatile    Command = 0x0a
+	CmdResetEstablished Command = 0x0b
+	CmdGetStateBlob     Command = 0x0c
+	CmdSetStateBlob     Command = 0x0d
+	CmdStop             Command = 0x0e
+	CmdGetConfig        Command = 0x0f
+	CmdSetDataFD        Command = 0x10
+	CmdSetBufferSize    Command = 0x11
+	CmdGetInfo          Command = 0x12
+)
+
+// The results that swtpm answers control commands with: TPM 1.2's result codes (TPM
+// Main, Part 2, clause 16), whatever the TPM's family.
+const (
+	ResultSuccess      = 0x00
+	ResultBadParameter = 0x03
+	ResultFail         = 0x09
+	ResultBadOrdinal   = 0x0a // not known, or not in this state
+	ResultIOError      = 0x1f // there is a data channel already
+	ResultBadLocality  = 0x3d
 )
 
 // requestSize is the length of each command's payload after its number; the
-// stream has no other framing. CmdHashData is absent: its length is in it.
+// stream has no other framing. CmdHashData and CmdSetStateBlob are absent: their
+// length is in them.
 var requestSize = map[Command]int{
 	0x01: 0, 0x02: 4, 0x03: 0, 0x04: 0, 0x05: 1, 0x06: 0, 0x08: 0, 0x09: 0, 0x0a: 0,
-	0x0b: 1, 0x0c: 12, 0x0e: 0, 0x0f: 0, 0x10: 0, 0x11: 4, 0x12: 8, 0x13: 4,
+	0x0b: 1, 0x0c: 12, 0x0e: 0, 0x0f: 0, 0x10: 0, 0x11: 4, 0x12: 16, 0x13: 4,
 }
 
 // RequestSize is the number of payload bytes that follow the command's number,
@@ -286,9 +305,8 @@ func Dial(path string) (*TPM, error) {
 // isBusy says that swtpm still has the data channel of the client before: it may notice
 // that one's end after it has taken the next control connection.
 func isBusy(err error) bool {
-	const ioError = 0x1f // TPM_IOERROR
 	var r *ResultError
-	return errors.As(err, &r) && r.Command == CmdSetDataFD && r.Result == ioError
+	return errors.As(err, &r) && r.Command == CmdSetDataFD && r.Result == ResultIOError
 }
 
 // A TPM 2.0 answers "again, please" while it tests itself, or when the first use

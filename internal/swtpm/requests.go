@@ -23,6 +23,14 @@ func (r Request) Bytes() []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(r.Command)), r.Payload...)
 }
 
+// UnknownLengthError says that a command came whose length can't be told, so that
+// nothing after it can be read.
+type UnknownLengthError struct{ Command Command }
+
+func (e *UnknownLengthError) Error() string {
+	return fmt.Sprintf("control command %#x came, whose length is not known", uint32(e.Command))
+}
+
 // Requests reads the requests that a client such as QEMU sends, whatever pieces
 // they arrive in.
 //
@@ -33,10 +41,10 @@ func (r Request) Bytes() []byte {
 // request before it has the answer to the last. Those that arrive later are
 // recognised by being zero, because no command has the number zero.
 type Requests struct {
-	conn  *net.UnixConn
-	buf   []byte
-	files []*os.File
-	pad   int // how many zero bytes may stand before the next request
+	conn *net.UnixConn
+	buf  []byte
+	file *os.File // the first descriptor that came since the last request
+	pad  int      // how many zero bytes may stand before the next request
 }
 
 // NewRequests reads from conn.
@@ -66,7 +74,7 @@ func (r *Requests) Next() (Request, error) {
 	c := Command(binary.BigEndian.Uint32(r.buf))
 	n, ok := RequestSize(c)
 	if !ok {
-		return Request{}, fmt.Errorf("control command %#x came, whose length is not known", uint32(c))
+		return Request{}, &UnknownLengthError{c}
 	}
 	if err := r.fill(4 + n); err != nil {
 		return Request{}, unexpected(err)
@@ -81,21 +89,20 @@ func (r *Requests) Next() (Request, error) {
 			r.buf = nil
 		}
 	}
-	if len(r.files) > 0 && c == CmdSetDataFD {
-		q.File = r.files[0]
-		r.files = r.files[1:]
+	if c == CmdSetDataFD {
+		q.File, r.file = r.file, nil
 	}
 	// A descriptor that no request asked for would stay open for ever.
 	r.Close()
 	return q, nil
 }
 
-// Close closes the descriptors that arrived and were not handed out.
+// Close closes the descriptor that arrived and was not handed out.
 func (r *Requests) Close() {
-	for _, f := range r.files {
-		f.Close()
+	if r.file != nil {
+		r.file.Close()
+		r.file = nil
 	}
-	r.files = nil
 }
 
 // fill reads until n bytes are there.
@@ -118,7 +125,8 @@ func (r *Requests) fill(n int) error {
 	return nil
 }
 
-// take keeps the descriptors of a control message (unix(7), SCM_RIGHTS).
+// take keeps the first descriptor of a control message (unix(7), SCM_RIGHTS) and closes
+// the others: a client that sends some with each byte must not use up ours.
 func (r *Requests) take(oob []byte) error {
 	if len(oob) == 0 {
 		return nil
@@ -133,7 +141,11 @@ func (r *Requests) take(oob []byte) error {
 			continue // credentials or the like
 		}
 		for _, fd := range fds {
-			r.files = append(r.files, os.NewFile(uintptr(fd), "TPM data"))
+			if r.file == nil {
+				r.file = os.NewFile(uintptr(fd), "TPM data")
+			} else {
+				unix.Close(fd)
+			}
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package swtpm_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -52,6 +53,7 @@ var stream = []struct {
 	{[]byte{0, 0, 0, 5, 0, 0, 0, 0}, swtpm.Request{Command: swtpm.CmdSetLocality, Payload: []byte{0}}},
 	{[]byte{0, 0, 0, 2, 0, 0, 0, 1}, swtpm.Request{Command: swtpm.CmdInit, Payload: []byte{0, 0, 0, 1}}},
 	{[]byte{0, 0, 0, 5, 1}, swtpm.Request{Command: swtpm.CmdSetLocality, Payload: []byte{1}}},
+	{append([]byte{0, 0, 0, 0x12}, make([]byte, 16)...), swtpm.Request{Command: swtpm.CmdGetInfo, Payload: make([]byte, 16)}},
 	{[]byte{0, 0, 0, 3}, swtpm.Request{Command: swtpm.CmdShutdown}},
 }
 
@@ -144,8 +146,9 @@ func TestRequestOfUnknownLengthIsAnError(t *testing.T) {
 	for _, sent := range [][]byte{{0, 0, 0, 0}, {0, 0, 0, 0x0d}, {0xff, 0xff, 0xff, 0xff}} {
 		client, requests := pair(t)
 		client.Write(sent)
-		if got, err := requests.Next(); err == nil {
-			t.Errorf("%x was taken for %+v", sent, got)
+		var unknown *swtpm.UnknownLengthError
+		if got, err := requests.Next(); !errors.As(err, &unknown) || unknown.Command != swtpm.Command(binary.BigEndian.Uint32(sent)) {
+			t.Errorf("%x was taken for %+v, %v", sent, got, err)
 		}
 	}
 }
@@ -158,9 +161,9 @@ func TestDescriptorGoesToTheCommandThatWantsIt(t *testing.T) {
 	}
 	defer r.Close()
 	client, requests := pair(t)
-	send := func(msg []byte) swtpm.Request {
+	send := func(msg []byte, more ...int) swtpm.Request {
 		t.Helper()
-		if _, _, err := client.WriteMsgUnix(msg, unix.UnixRights(int(w.Fd())), nil); err != nil {
+		if _, _, err := client.WriteMsgUnix(msg, unix.UnixRights(append(more, int(w.Fd()))...), nil); err != nil {
 			t.Fatal(err)
 		}
 		q, err := requests.Next()
@@ -172,13 +175,13 @@ func TestDescriptorGoesToTheCommandThatWantsIt(t *testing.T) {
 	if q := send([]byte{0, 0, 0, 1}); q.File != nil {
 		t.Error("another command was given the descriptor")
 	}
-	q := send([]byte{0, 0, 0, 0x10})
+	q := send([]byte{0, 0, 0, 0x10}, int(w.Fd()))
 	if q.File == nil {
 		t.Fatal("the data channel's command came without its descriptor")
 	}
 	q.File.Close()
 	w.Close()
-	// Were the first descriptor still open, this would wait for ever.
+	// Were one of the others still open, this would wait for ever.
 	if _, err := io.ReadAll(r); err != nil {
 		t.Error(err)
 	}
