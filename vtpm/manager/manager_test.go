@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -38,7 +39,17 @@ type host struct {
 	root counter
 
 	mu       sync.Mutex
+	more     *sync.Cond
 	happened []string // kinds
+}
+
+// until waits for something to happen.
+func (h *host) until(kind string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for !slices.Contains(h.happened, kind) {
+		h.more.Wait()
+	}
 }
 
 func newHost(t testing.TB) *host {
@@ -48,24 +59,25 @@ func newHost(t testing.TB) *host {
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	h := &host{t: t, path: filepath.Join(dir, "vtpms")}
+	h.more = sync.NewCond(&h.mu)
 	must(t, store.Create(h.path, &h.root))
-	emulators, err := emulator.NewHost(dir)
-	must(t, err)
-	t.Cleanup(func() { emulators.Close() })
-	h.open(emulators)
-	t.Cleanup(func() { h.Close(); h.Store.Close() })
+	h.open(dir)
+	t.Cleanup(func() { h.Close(); h.Store.Close(); h.Emulators.Close() })
 	return h
 }
 
 // open begins as a manager does that was started anew.
-func (h *host) open(emulators *emulator.Host) {
+func (h *host) open(dir string) {
 	h.t.Helper()
+	emulators, err := emulator.NewHost(dir)
+	must(h.t, err)
 	s, err := store.Open(h.path, &h.root)
 	must(h.t, err)
 	h.Manager = manager.New(manager.Config{Store: s, Emulators: emulators, Host: approved(), FirstUser: 70000, Users: 8, Tell: func(x manager.Happening) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.happened = append(h.happened, x.Kind)
+		h.more.Broadcast()
 	}})
 }
 
@@ -288,4 +300,72 @@ func TestStateThatCanNotBeStored(t *testing.T) {
 	if diff := cmp.Diff([]string{"created", "started", "paused"}, h.happened); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// name tells one identity from another: the digest of the endorsement key's public area.
+func (g *guest) name() string {
+	g.t.Helper()
+	rsp, err := g.Send([]byte("\x80\x02\x00\x00\x00\x43\x00\x00\x01\x31\x40\x00\x00\x0b\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00" + // CreatePrimary, endorsement
+		"\x00\x04\x00\x00\x00\x00" + // no secret
+		"\x00\x1a\x00\x23\x00\x0b\x00\x03\x00\x72\x00\x00\x00\x06\x00\x80\x00\x43\x00\x10\x00\x03\x00\x10\x00\x00\x00\x00" + // ECC, restricted, P-256
+		"\x00\x00\x00\x00\x00\x00"))
+	must(g.t, err)
+	if code := rsp[6:10]; !bytes.Equal(code, make([]byte, 4)) {
+		g.t.Fatalf("TPM2_CreatePrimary was answered with %x", code)
+	}
+	return fmt.Sprintf("%x", rsp[18:18+100])
+}
+
+// Whatever ends a vTPM, the next start has the same identity; and a guest whose emulator died
+// gets no TPM in its place while it runs.
+func TestIdentityOutlivesEverything(t *testing.T) {
+	h := newHost(t)
+	u := h.create(tpm.V20, manager.Policy{})
+	g := h.attach(vtpm.Guest{UUID: u, Domain: "xen:1", Birth: "1"})
+	want := g.name()
+	must(t, g.End())
+
+	g = h.attach(vtpm.Guest{UUID: u, Domain: "xen:2", Birth: "2"})
+	must(t, h.Emulators.Close()) // which ends the emulators, as a power cut does
+	h.until("died")
+	if _, err := g.Execute(t.Context(), 0, []byte("\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x7b\x00\x08")); !errors.Is(err, emulator.ErrEnded) {
+		t.Errorf("a command after the emulator's end: %v", err)
+	}
+	must(t, g.Close())
+	if s, err := h.Attach(t.Context(), vtpm.Guest{UUID: u, Domain: "xen:2", Birth: "2"}); err == nil {
+		if _, err = s.Execute(t.Context(), 0, []byte("\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x7b\x00\x08")); err == nil {
+			t.Error("the same guest got another TPM under its feet")
+		}
+	}
+	// The manager is killed, and starts anew.
+	must(t, h.Store.Close())
+	h.open(t.TempDir())
+	g = h.attach(vtpm.Guest{UUID: u, Domain: "xen:3", Birth: "3"})
+	if got := g.name(); got != want {
+		t.Errorf("another identity: %s, it was %s", got, want)
+	}
+	must(t, g.End())
+}
+
+// Users are given back, whichever way a vTPM ends.
+func TestUsersAreGivenBack(t *testing.T) {
+	h := newHost(t)
+	u := h.create(tpm.V20, manager.Policy{})
+	for i := range 3 * 8 {
+		g := h.attach(vtpm.Guest{UUID: u, Domain: "xen:1", Birth: fmt.Sprint(i)})
+		must(t, g.End())
+	}
+	var vtpms []vtpm.UUID // a vTPM that is made has a user, too
+	for range 8 {
+		vtpms = append(vtpms, h.create(tpm.V20, manager.Policy{}))
+	}
+	var list []*guest
+	for range 8 {
+		list = append(list, h.attach(vtpm.Guest{UUID: vtpms[len(list)], Domain: "xen:1", Birth: "1"}))
+	}
+	if _, err := h.Attach(t.Context(), vtpm.Guest{UUID: u, Domain: "xen:9", Birth: "9"}); err == nil {
+		t.Error("a ninth emulator found a user of its own among eight")
+	}
+	must(t, list[0].End())
+	must(t, h.attach(vtpm.Guest{UUID: u, Domain: "xen:9", Birth: "9"}).End())
 }
