@@ -14,6 +14,9 @@ func (m *Manager) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error
 	s, err := m.attach(ctx, g)
 	if err != nil {
 		err = fmt.Errorf("the guest %s does not get the vTPM %s: %w", g.Domain, g.UUID, err)
+		c := m.counted(g.UUID)
+		c.refusals.Add(1)
+		c.refusal.Store(&Refusal{m.Now(), err.Error()})
 		m.Tell(Happening{Kind: "refused", UUID: g.UUID, Guest: g.Domain, Text: err.Error()})
 		return nil, err
 	}
@@ -51,11 +54,10 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 		}
 		return r, false, nil
 	}
-	r = &running{manager: m, guest: g}
+	r = &running{manager: m, guest: g, counters: m.countersOf(g.UUID), since: m.Now(), gone: make(chan struct{})}
 	if p := m.prepared[g.UUID]; p != nil && !g.Late {
 		r.material = &p.material
-		delete(m.prepared, g.UUID)
-		close(p.used)
+		p.use()
 	}
 	r.mu.Lock()
 	m.running[g.UUID] = r
@@ -65,19 +67,22 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 // start reads the vTPM from the store and switches it on.
 func (r *running) start(ctx context.Context) (err error) {
 	m := r.manager
+	if err := isOwn(r.guest.UUID); err != nil {
+		return err
+	}
 	record, err := m.Store.Get(r.guest.UUID)
 	if err != nil {
 		return err
 	}
 	defer record.Wipe()
-	if r.policy, err = parsePolicy(record.Config); err != nil {
+	if r.policy, err = ParsePolicy(record.Config); err != nil {
 		return err
 	}
 	r.version, r.generation = record.Family, record.Generation
 	if r.launch, err = r.launchOf(); err != nil {
 		return err
 	}
-	steps, err := r.launch.Steps(banks(r.version))
+	steps, err := r.launch.Steps(Banks(r.version))
 	if err != nil {
 		return err
 	}
@@ -144,7 +149,20 @@ func (r *running) forget() {
 	defer r.manager.mu.Unlock()
 	if r.manager.running[r.guest.UUID] == r {
 		delete(r.manager.running, r.guest.UUID)
+		close(r.gone)
 	}
+}
+
+// Gone is closed when the guest that a vTPM has now is gone, and the vTPM shut down.
+func (m *Manager) Gone(u vtpm.UUID) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.running[u]; r != nil {
+		return r.gone
+	}
+	gone := make(chan struct{})
+	close(gone)
+	return gone
 }
 
 // Log is the measurement log of a running vTPM's guest, in the format of its family.
@@ -160,7 +178,7 @@ func (m *Manager) Log(u vtpm.UUID) ([]byte, error) {
 	if r.launch == nil {
 		return nil, fmt.Errorf("the vTPM %s does not run", u)
 	}
-	log, err := r.launch.Log(r.version, banks(r.version))
+	log, err := r.launch.Log(r.version, Banks(r.version))
 	if err != nil {
 		return nil, err
 	}

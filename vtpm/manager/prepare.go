@@ -20,8 +20,9 @@ type Prepared struct {
 	manager  *Manager
 	uuid     vtpm.UUID
 	material Material
-	// used is closed when a guest got it.
-	used chan struct{}
+	// used is closed when a guest got it. again says that the next ones get it, too.
+	used  chan struct{}
+	again bool
 }
 
 // Prepare says what the next fresh guest of a vTPM starts with. Whoever built the guest ends it
@@ -45,8 +46,28 @@ func (m *Manager) Prepare(u vtpm.UUID, material Material) (*Prepared, error) {
 // Used is closed when a guest got what was prepared.
 func (p *Prepared) Used() <-chan struct{} { return p.used }
 
-// Cancel ends a preparation, if no guest got it. Otherwise an unmeasured guest that is built
-// later would be taken for the measured one.
+// Again says that every fresh guest of the vTPM gets what was prepared, until Cancel. It is for
+// one who builds the guest anew, of the same bytes, each time that it reboots.
+func (p *Prepared) Again() {
+	p.manager.mu.Lock()
+	defer p.manager.mu.Unlock()
+	p.again = true
+}
+
+// use takes the preparation for a guest. The manager's mu is held.
+func (p *Prepared) use() {
+	select {
+	case <-p.used:
+	default:
+		close(p.used)
+	}
+	if !p.again {
+		delete(p.manager.prepared, p.uuid)
+	}
+}
+
+// Cancel ends a preparation. Otherwise an unmeasured guest that is built later would be taken
+// for the measured one. The guest that has it keeps it.
 func (p *Prepared) Cancel() {
 	p.manager.mu.Lock()
 	defer p.manager.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
@@ -27,9 +29,15 @@ type running struct {
 	policy     Policy
 	version    tpm.Version
 	generation uint64
+	counters   *counters
+	since      time.Time
+	gone       chan struct{}
 	session    *session // the guest's, nil while it has let go of its device
 	paused     error
 	ended      bool
+	died       bool
+
+	seen atomic.Pointer[Running] // as others see it
 }
 
 // session is one connection of a guest.
@@ -51,6 +59,7 @@ func (r *running) connect(g vtpm.Guest) (*session, error) {
 
 func (r *running) open() *session {
 	r.session = &session{r}
+	r.publish()
 	return r.session
 }
 
@@ -76,8 +85,17 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	began, sent := time.Now(), false
+	defer func() {
+		s.counters.commands.Add(1)
+		s.counters.nanoseconds.Add(int64(time.Since(began)))
+		if !sent {
+			s.counters.keptBack.Add(1)
+		}
+	}()
 	guard := filter.Guard{Version: s.version, Localities: s.policy.localities()}
 	return guard.Run(at, command, func(command []byte) ([]byte, error) {
+		sent = true
 		rsp, changed, err := s.emulator.Execute(ctx, at, command)
 		if err == nil && changed {
 			err = s.commit()
@@ -96,11 +114,15 @@ func (r *running) commit() error {
 		was := r.paused
 		r.paused = fmt.Errorf("%w: %w", ErrPaused, err)
 		if was == nil {
+			r.counters.paused.Add(1)
+			r.publish()
 			r.tell("paused", r.paused.Error())
 		}
 		return r.paused
 	}
 	r.generation++
+	r.counters.commits.Add(1)
+	defer r.publish()
 	if r.paused != nil {
 		r.paused = nil
 		r.tell("resumed", "its state could be stored again")
@@ -120,6 +142,9 @@ func (r *running) watch(e *emulator.Emulator, user uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended {
+		r.died = true
+		r.counters.died.Add(1)
+		r.publish()
 		r.tell("died", "its emulator ended without being told to; its guest has no TPM until it starts anew")
 	}
 }
@@ -147,6 +172,7 @@ func (s *session) Close() error {
 	defer s.mu.Unlock()
 	if s.session == s {
 		s.session = nil
+		s.publish()
 		s.tell("left", "the guest let go of its vTPM, and may come back")
 	}
 	return nil
