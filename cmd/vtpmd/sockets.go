@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/antievilmaid/aem/vtpm"
+	"github.com/antievilmaid/aem/vtpm/manager"
+	"github.com/antievilmaid/aem/vtpm/qemu"
+)
+
+// sockets are those that QEMU connects to, one for each vTPM whose policy has one.
+type sockets struct {
+	dir    string
+	keeper vtpm.Keeper
+	log    *slog.Logger
+	ctx    context.Context
+
+	mu      sync.Mutex
+	open    map[vtpm.UUID]context.CancelFunc
+	serving sync.WaitGroup
+}
+
+// firmware is the keeper as QEMU's machines see it: they all begin with a firmware, which
+// measures what they start.
+type firmware struct{ vtpm.Keeper }
+
+func (f firmware) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error) {
+	g.Firmware = true
+	return f.Keeper.Attach(ctx, g)
+}
+
+func newSockets(ctx context.Context, dir string, k vtpm.Keeper, log *slog.Logger) (*sockets, error) {
+	s := &sockets{dir: dir, keeper: firmware{k}, log: log, ctx: ctx, open: map[vtpm.UUID]context.CancelFunc{}}
+	// Who may use a socket says the socket itself; the folder only has to be passed.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	return s, os.Chmod(dir, 0o711)
+}
+
+func (s *sockets) path(u vtpm.UUID) string { return filepath.Join(s.dir, u.String()+".sock") }
+
+// serve opens a vTPM's socket.
+func (s *sockets) serve(u vtpm.UUID, p manager.Policy) error {
+	if p.QEMU == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[u] != nil {
+		return nil
+	}
+	server, err := qemu.Listen(qemu.Config{Path: s.path(u), UUID: u, Keeper: s.keeper, User: *p.QEMU, Log: s.log})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.open[u] = cancel
+	s.serving.Go(func() {
+		if err := server.Serve(ctx); err != nil {
+			s.log.Error("QEMU can't reach a vTPM any more", "vtpm", u.String(), "because", err)
+		}
+	})
+	return nil
+}
+
+// close closes a vTPM's socket, if it has one.
+func (s *sockets) close(u vtpm.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cancel := s.open[u]; cancel != nil {
+		cancel()
+		delete(s.open, u)
+	}
+}
