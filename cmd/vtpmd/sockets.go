@@ -24,17 +24,8 @@ type sockets struct {
 	serving sync.WaitGroup
 }
 
-// firmware is the keeper as QEMU's machines see it: they all begin with a firmware, which
-// measures what they start.
-type firmware struct{ vtpm.Keeper }
-
-func (f firmware) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error) {
-	g.Firmware = true
-	return f.Keeper.Attach(ctx, g)
-}
-
 func newSockets(ctx context.Context, dir string, k vtpm.Keeper, log *slog.Logger) (*sockets, error) {
-	s := &sockets{dir: dir, keeper: firmware{k}, log: log, ctx: ctx, open: map[vtpm.UUID]context.CancelFunc{}}
+	s := &sockets{dir: dir, keeper: k, log: log, ctx: ctx, open: map[vtpm.UUID]context.CancelFunc{}}
 	// Who may use a socket says the socket itself; the folder only has to be passed.
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err

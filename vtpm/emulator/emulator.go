@@ -59,8 +59,8 @@ const patience = 2 * time.Minute
 
 func (h *Host) check(cfg Config) error {
 	switch {
-	case cfg.Version != tpm.V12 && cfg.Version != tpm.V20:
-		return fmt.Errorf("start a vTPM: %v can't be emulated", cfg.Version)
+	case !h.can.emulates(cfg.Version):
+		return fmt.Errorf("start a vTPM: this swtpm does not emulate a %v", cfg.Version)
 	case len(cfg.Key) != KeySize:
 		return fmt.Errorf("start a vTPM: its key has %d bytes in place of %d", len(cfg.Key), KeySize)
 	case h.root && (cfg.UID == 0 || cfg.GID == 0):

@@ -36,7 +36,7 @@ func TestKilledEmulatorIsNamed(t *testing.T) {
 func TestStormOnADyingEmulator(t *testing.T) {
 	h := newHost(t)
 	cfg := create(t, h, tpm.V20)
-	before := runtime.NumGoroutine()
+	before, open := runtime.NumGoroutine(), len(entries(t, "/proc/self/fd"))
 	for range 3 {
 		e := run(t, h, cfg, emulator.Inheritance{})
 		var wg sync.WaitGroup
@@ -61,6 +61,9 @@ func TestStormOnADyingEmulator(t *testing.T) {
 		wg.Wait()
 		<-e.Done()
 		e.State() // waits until all that was the process's is gone
+	}
+	if now := len(entries(t, "/proc/self/fd")); now > open {
+		t.Errorf("%d descriptors were left open", now-open)
 	}
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(deadline) {

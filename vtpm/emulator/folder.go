@@ -108,9 +108,8 @@ func (f *folder) refresh() (changed bool, err error) {
 	return true, nil
 }
 
-// take reads the volatile state and removes it: left behind, it would be what the TPM wakes up
-// with at a power-on that should find fresh PCRs.
-func (f *folder) take() ([]byte, error) {
+// readVolatile reads the volatile state, which stays where it is: the process ends with it.
+func (f *folder) readVolatile() ([]byte, error) {
 	file, err := f.open(f.volatile)
 	if err != nil {
 		return nil, err
@@ -119,14 +118,7 @@ func (f *folder) take() ([]byte, error) {
 	if _, err := stampOf(file); err != nil {
 		return nil, err
 	}
-	b, err := readState(file)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Unlinkat(int(f.dir.Fd()), f.volatile, 0); err != nil {
-		return nil, fmt.Errorf("remove a vTPM's volatile state: %w", err)
-	}
-	return b, nil
+	return readState(file)
 }
 
 func readState(file *os.File) ([]byte, error) {

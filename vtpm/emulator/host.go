@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +13,7 @@ import (
 // Host starts emulators and gives each the same empty view of the machine.
 type Host struct {
 	swtpm string
+	can   features
 	dir   string
 	null  *os.File
 	root  bool
@@ -37,23 +37,42 @@ func NewHost(dir string) (*Host, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("find the TPM emulator: %w", err)
 	}
+	can, err := probe(path)
+	if err != nil {
+		return nil, err
+	}
 	// Opened here, because the view has no devices.
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the null device: %w", err)
 	}
-	h := &Host{swtpm: path, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func())}
+	h := &Host{swtpm: path, can: can, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func())}
 	ready := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with this goroutine, and its namespace with it.
-		runtime.LockOSThread()
+	onOwnThread(func() {
 		ready <- enterView(path)
 		for f := range h.work {
 			f()
 		}
-	}()
+	})
 	h.view = <-ready
 	return h, nil
+}
+
+// onOwnThread runs f on a thread that no other goroutine gets, and that ends with f.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread() // and never unlocked: so the thread ends with this goroutine
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		// The main thread does not end, and its root is what others take for the process's. It
+		// is held until another one was found.
+		defer runtime.UnlockOSThread()
+		found := make(chan struct{})
+		onOwnThread(func() { close(found); f() })
+		<-found
+	}()
 }
 
 // Close ends the emulators that still run, as a power cut would, and gives back the view.
@@ -78,8 +97,8 @@ func (h *Host) Missing() []string {
 	if h.view != nil {
 		list = append(list, fmt.Sprintf("emulators see the machine's files, processes and network, because namespaces can't be made: %v", h.view))
 	}
-	if b, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail"); err != nil || !strings.Contains(string(b), "kill_process") {
-		list = append(list, "emulators' system calls are not filtered, because this kernel has no seccomp")
+	if !h.can.filtersCalls() {
+		list = append(list, "emulators may make any system call, because this swtpm was built without seccomp")
 	}
 	if h.view != nil && !inMemory(h.dir) {
 		list = append(list, fmt.Sprintf("emulators' states (encrypted) stand on a disk, because %s is no memory file system", h.dir))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -109,11 +110,18 @@ func TestEmulatorSeesNothingElse(t *testing.T) {
 	if diff := cmp.Diff([]string{".lock", "tpm2-00.permall"}, entries(t, root+"/state")); diff != "" {
 		t.Error(diff)
 	}
+	states := 0
 	for line := range strings.Lines(proc(t, b, "mounts")) {
 		f := strings.Fields(line)
+		if f[1] == "/state" {
+			states++
+		}
 		if options := strings.Split(f[3], ","); f[1] != "/state" && !slices.Contains(options, "ro") || !slices.Contains(options, "nodev") || !slices.Contains(options, "nosuid") {
 			t.Errorf("%s is mounted %s", f[1], f[3])
 		}
+	}
+	if states != 1 {
+		t.Errorf("%d states are mounted", states)
 	}
 	// Nobody else, the other emulator included, is shown its state.
 	if slices.Contains(entries(t, "/"), "state") {
@@ -175,7 +183,12 @@ func TestEmulatorDiesWithItsHost(t *testing.T) {
 	}
 	e := run(t, h, create(t, h, tpm.V20), emulator.Inheritance{})
 	h.Close()
-	<-e.Done()
+	select {
+	case <-e.Done():
+	case <-time.After(30 * time.Second):
+		e.Kill()
+		t.Error("it lives on")
+	}
 }
 
 // As somebody else than root it works, and says what is missing.
@@ -239,5 +252,58 @@ func TestRootIsNoUserForAnEmulator(t *testing.T) {
 	cfg.UID = 0
 	if _, err := h.Start(context.Background(), cfg); err == nil {
 		t.Error("an emulator runs as root")
+	}
+}
+
+// The view is one thread's. /proc/self is the main thread's, which must not be that one.
+func TestOurOwnViewStays(t *testing.T) {
+	testbed.Need(t, "swtpm")
+	before, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		h, err := emulator.NewHost(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.Readlink("/proc/self/ns/mnt"); err != nil || after != before {
+			t.Fatalf("%s became %s: %v", before, after, err)
+		}
+		h.Close()
+	}
+}
+
+// A swtpm that lacks something is asked for nothing that it lacks.
+func TestOtherBuildsOfSwtpm(t *testing.T) {
+	for _, c := range []struct {
+		name, features string
+		works          bool
+		says           string
+	}{
+		{"no key by descriptor", `"tpm-2.0"`, false, ""},
+		{"no seccomp", `"tpm-2.0", "cmdarg-key-fd"`, true, "without seccomp"},
+	} {
+		dir := t.TempDir()
+		script := "#!/bin/sh\necho '{ \"type\": \"swtpm\", \"features\": [ " + c.features + " ] }'\n"
+		if err := os.WriteFile(filepath.Join(dir, "swtpm"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		h, err := emulator.NewHost(dir)
+		if (err == nil) != c.works {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err != nil {
+			continue
+		}
+		if list := strings.Join(h.Missing(), "; "); !strings.Contains(list, c.says) {
+			t.Errorf("%s: %q does not say so", c.name, list)
+		}
+		key := make([]byte, emulator.KeySize)
+		if _, err := h.Create(context.Background(), emulator.Config{Version: tpm.V12, Key: key, UID: 20001, GID: 20001}); err == nil || !strings.Contains(err.Error(), "TPM 1.2") {
+			t.Errorf("%s: a family that it does not know: %v", c.name, err)
+		}
+		h.Close()
 	}
 }

@@ -107,13 +107,13 @@ func (e *Emulator) Suspend(ctx context.Context) (volatile []byte, err error) {
 	if err := e.controlled(e.control.StoreVolatile); err != nil {
 		return nil, fmt.Errorf("suspend a vTPM: %w", err)
 	}
-	if volatile, err = e.folder.take(); err == nil {
+	e.on = false
+	if volatile, err = e.folder.readVolatile(); err == nil {
 		_, err = e.folder.refresh()
 	}
 	if err != nil {
 		return nil, e.broken(fmt.Errorf("suspend a vTPM: %w", err))
 	}
-	e.on = false
 	e.Kill()
 	return volatile, nil
 }

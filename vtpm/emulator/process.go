@@ -57,7 +57,7 @@ func (h *Host) spawn(cfg Config) (e *Emulator, err error) {
 		if h.view == nil {
 			defer unmountState()
 		}
-		e.process.Args = arguments(h.swtpm, path, cfg.Version)
+		e.process.Args = h.arguments(path, cfg.Version)
 		if err := e.process.Start(); err != nil {
 			e.folder.close()
 			return fmt.Errorf("start the TPM emulator: %w", err)
@@ -82,11 +82,13 @@ func (h *Host) spawn(cfg Config) (e *Emulator, err error) {
 	return e, nil
 }
 
-func arguments(program, dir string, v tpm.Version) []string {
-	args := []string{program, "socket", "--tpmstate", "dir=" + dir + ",mode=0600",
+func (h *Host) arguments(dir string, v tpm.Version) []string {
+	args := []string{h.swtpm, "socket", "--tpmstate", "dir=" + dir + ",mode=0600",
 		"--ctrl", "type=unixio,clientfd=3", "--terminate",
-		"--key", "fd=4,mode=aes-256-cbc,format=binary",
-		"--seccomp", "action=kill"}
+		"--key", "fd=4,mode=aes-256-cbc,format=binary"}
+	if h.can.filtersCalls() {
+		args = append(args, "--seccomp", "action=kill") // which forbids it new privileges, too
+	}
 	if v == tpm.V20 {
 		args = append(args, "--tpm2")
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -67,6 +69,26 @@ func TestStateThatIsNotItsOwnIsRefused(t *testing.T) {
 		refused(t, h, with(func(c *emulator.Config) { c.Version = tpm.V12 + tpm.V20 - v }), "the other family's state")
 		for _, n := range []int{1, 9, 10, 100, len(good.State) - 1} {
 			refused(t, h, with(func(c *emulator.Config) { c.State = c.State[:n] }), "a truncated state")
+		}
+	}
+}
+
+// swtpm makes a new TPM where it finds no state. The guest never meets that one.
+func TestVanishedStateIsNotReplaced(t *testing.T) {
+	h := isolated(t)
+	for _, v := range both {
+		e := start(t, h, create(t, h, v))
+		state := fmt.Sprintf("/proc/%d/root/state/", e.PID())
+		for _, name := range entries(t, state) {
+			if err := os.Remove(state + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.PowerOn(context.Background(), emulator.Inheritance{}); !errors.Is(err, emulator.ErrState) {
+			t.Errorf("%v: %v", v, err)
+		}
+		if _, _, err := e.Execute(context.Background(), 0, random(v)); !errors.Is(err, emulator.ErrEnded) {
+			t.Errorf("%v: the guest was served: %v", v, err)
 		}
 	}
 }

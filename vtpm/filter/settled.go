@@ -42,8 +42,8 @@ func settled20(command []byte) []byte {
 	}
 	rest := command[params:]
 	switch binary.BigEndian.Uint32(command[6:]) {
-	case 0x129: // TPM2_HierarchyChangeAuth, with the new password, of a digest's size at most
-		if len(rest) > 2+64 || int(binary.BigEndian.Uint16(rest)) != len(rest)-2 {
+	case 0x129: // TPM2_HierarchyChangeAuth, with the new password
+		if int(binary.BigEndian.Uint16(rest)) != len(rest)-2 {
 			return nil
 		}
 	case 0x121: // TPM2_HierarchyControl: disable the platform

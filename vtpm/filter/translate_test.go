@@ -140,7 +140,7 @@ func TestTranslatedRandom(t *testing.T) {
 	chip, _ := testbed.NewTPM(t, tpm.V20)
 	g := guest{guard20, chip.Send}
 	seen := map[string]bool{}
-	for _, n := range []uint32{1, 16, 64, 128, 0xffffffff} {
+	for _, n := range []uint32{1, 16, 64, 128, 0x10000, 0xffffffff} {
 		rsp, err := g.Send(packet(0xc1, 0x46, b(n)...))
 		if err != nil || len(rsp) != 14+int(min(n, 64)) || binary.BigEndian.Uint32(rsp[10:]) != min(n, 64) {
 			t.Errorf("%d bytes: %x, %v", n, rsp, err)
@@ -153,6 +153,14 @@ func TestTranslatedRandom(t *testing.T) {
 			t.Error("the same bytes twice")
 		}
 		seen[string(rsp[14:30])] = true
+	}
+}
+
+// A TPM that answers with more than it was asked for does not get into a driver's buffer.
+func TestTooMuchRandom(t *testing.T) {
+	g := guest{guard20, func([]byte) ([]byte, error) { return packet(0x8001, 0, b(0, 9, make([]byte, 9))...), nil }}
+	if rsp, err := g.Send(packet(0xc1, 0x46, b(uint32(8))...)); err != nil || !bytes.Equal(rsp, packet(0xc4, 0x09)) {
+		t.Errorf("%x, %v", rsp, err)
 	}
 }
 

@@ -57,7 +57,7 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 	r = &running{manager: m, guest: g, counters: m.countersOf(g.UUID), since: m.Now(), gone: make(chan struct{})}
 	if p := m.prepared[g.UUID]; p != nil && !g.Late {
 		r.material = &p.material
-		p.use()
+		p.once.Do(func() { close(p.used) })
 	}
 	r.mu.Lock()
 	m.running[g.UUID] = r

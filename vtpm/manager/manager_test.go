@@ -179,6 +179,11 @@ func TestFreshGuestIsMeasured(t *testing.T) {
 			if len(log.Events) < 5 {
 				t.Errorf("the log has %d events", len(log.Events))
 			}
+			must(t, g.End())
+			who.Birth = "2"
+			if again := h.attach(who); !cmp.Equal(again.pcrs(), got) {
+				t.Error("the guest that was built of the same bytes again has other PCRs")
+			}
 		})
 	}
 }

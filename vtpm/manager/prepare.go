@@ -2,6 +2,7 @@ package manager
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/measure"
@@ -14,19 +15,18 @@ type Material struct {
 	CommandLine           string
 }
 
-// Prepared is a start that was measured and not yet made. It belongs to the next fresh guest
-// that asks for the vTPM.
+// Prepared is a start that was measured. It holds for each fresh guest that asks for the vTPM,
+// because a guest that restarts is built anew of the same bytes, until it is cancelled.
 type Prepared struct {
 	manager  *Manager
 	uuid     vtpm.UUID
 	material Material
-	// used is closed when a guest got it. again says that the next ones get it, too.
-	used  chan struct{}
-	again bool
+	used     chan struct{}
+	once     sync.Once
 }
 
-// Prepare says what the next fresh guest of a vTPM starts with. Whoever built the guest ends it
-// by Cancel.
+// Prepare says what fresh guests of a vTPM start with. Who builds them must be able to build them of
+// nothing else, and ends this by Cancel as soon as it builds no more.
 func (m *Manager) Prepare(u vtpm.UUID, material Material) (*Prepared, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -43,31 +43,11 @@ func (m *Manager) Prepare(u vtpm.UUID, material Material) (*Prepared, error) {
 	return p, nil
 }
 
-// Used is closed when a guest got what was prepared.
+// Used is closed when the first guest got its vTPM.
 func (p *Prepared) Used() <-chan struct{} { return p.used }
 
-// Again says that every fresh guest of the vTPM gets what was prepared, until Cancel. It is for
-// one who builds the guest anew, of the same bytes, each time that it reboots.
-func (p *Prepared) Again() {
-	p.manager.mu.Lock()
-	defer p.manager.mu.Unlock()
-	p.again = true
-}
-
-// use takes the preparation for a guest. The manager's mu is held.
-func (p *Prepared) use() {
-	select {
-	case <-p.used:
-	default:
-		close(p.used)
-	}
-	if !p.again {
-		delete(p.manager.prepared, p.uuid)
-	}
-}
-
 // Cancel ends a preparation. Otherwise an unmeasured guest that is built later would be taken
-// for the measured one. The guest that has it keeps it.
+// for the measured one.
 func (p *Prepared) Cancel() {
 	p.manager.mu.Lock()
 	defer p.manager.mu.Unlock()

@@ -71,7 +71,10 @@ func ParseConfiguration(b []byte) (*Configuration, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // check refuses what could not be started as it was measured.
@@ -101,12 +104,9 @@ func (c *Configuration) check() error {
 	return nil
 }
 
-// Bytes are the configuration as its owner wrote it, which is what PCR 1 is extended with.
-func (c *Configuration) Bytes() []byte { return c.raw }
-
 // With is the configuration for xl: the owner's, byte for byte, but for the values of kernel=
-// and ramdisk=, in whose places stand the paths of what was measured. These paths are others
-// at each start, which is why they are not what is measured.
+// and ramdisk=, in whose places stand the paths of what was measured. Those are not measured
+// themselves: PCR 1 is for what the owner wrote, and can recompute.
 func (c *Configuration) With(kernel, ramdisk string) ([]byte, error) {
 	if (ramdisk == "") != (c.Ramdisk == "") {
 		return nil, fmt.Errorf("the configuration's ramdisk is %q, and %q was to take its place", c.Ramdisk, ramdisk)

@@ -14,6 +14,8 @@ import (
 	"github.com/antievilmaid/aem/vtpm/measure"
 )
 
+const someUUID = "11111111-2222-3333-4444-555555555502"
+
 const guestCfg = `# a guest
 name = 'o'   # in either kind of quotes
 type="pvh"
@@ -42,9 +44,6 @@ func TestAConfigurationIsUnderstood(t *testing.T) {
 	}
 	if diff := cmp.Diff([]vtpm.UUID{u}, c.VTPMs); diff != "" {
 		t.Error(diff)
-	}
-	if string(c.Bytes()) != guestCfg {
-		t.Error("the bytes are not those of the file")
 	}
 }
 
@@ -94,50 +93,52 @@ func TestCommandLinesAreThoseOfXl(t *testing.T) {
 func TestWhatCantBeReadIsRefusedWithItsLine(t *testing.T) {
 	const good = "name='a'\nkernel='/k'\n" // two lines
 	for text, want := range map[string]string{
-		good + "x=\"never ends\n":                            "line 3: the string does not end",
-		good + "x='ends after a backslash\\'\n":              "line 3: the string does not end",
-		good + "x='a\\\nb'\n":                                "line 3: the string does not end",
-		good + "x='never ends":                               "line 3: the string does not end",
-		good + "import os\n":                                 "line 3: there is \"os\" where an equals sign",
-		good + "\nX=1\n":                                     "line 4: 'X' has no meaning here",
-		good + "x=-1\n":                                      "line 3: '-' has no meaning here",
-		good + "x='a'+'b'\n":                                 "line 3: '+' has no meaning here",
-		good + "x=a\n":                                       "line 3: there is \"a\" where a string, a number or a list",
-		good + "x=1 2\n":                                     "line 3: there is \"2\" where the end of the line",
-		good + "x=\n1\n":                                     "line 3: the line ends where a string",
-		good + "x=":                                          "line 3: the file ends where a string",
-		good + "x=[1\n\n2]\n":                                "line 5: there is \"2\" where a comma or a closing bracket",
-		good + "x=[,]\n":                                     "line 3: there is \",\" where a string",
-		good + "x=[1,\n":                                     "line 4: the file ends where a string",
-		good + "x=[[[[[[[[[[1]]]]]]]]]]\n":                   "line 3: there are more than 8 lists",
-		good + "='x'\n":                                      "line 3: there is \"=\" where a parameter's name",
-		good + "x=1\r\n":                                     "line 3: '\\r' has no meaning here",
-		good + "# no end":                                    "line 3: the comment in the last line does not end",
-		good + "\x00":                                        "line 3: there is a zero byte",
-		good + "kernel='/evil'\n":                            "line 3: kernel= stands in line 2 already",
-		good + "type='pv'\ntype='pvh'\n":                     "line 4: type= stands in line 3 already",
-		good + "extra='a'\nextra+='b'\n":                     "line 4: extra= stands in line 3 already",
-		good + "extra+='b'\n":                                "line 3: extra+= is not read here",
-		"name='a'\nkernel=['/k']\n":                          "line 2: kernel= is a list",
-		good + "vtpm='backend=0'\n":                          "line 3: vtpm= is one value",
-		good + "vtpm=['backend=0']\n":                        "line 3: vtpm= has no uuid=",
-		good + "vtpm=[\n'uuid=1']\n":                         "line 4: vtpm= needs one uuid=",
-		good + "cmdline='a'\nextra='b'\n":                    "line 3: there is cmdline= and root= or extra=",
-		good + "ramdisk=''\n":                                "line 3: ramdisk= is empty",
-		good + "ramdisk='initrd'\n":                          "line 3: ramdisk= is not an absolute path",
-		"name='a'\nkernel='vmlinuz'\n":                       "line 2: kernel= is not an absolute path",
-		"name='a'\nkernel='/k\\x41'\n":                       `line 2: the escape \x is not read here`,
-		"name='a'\nkernel='/k\t'\n":                          "line 2: the string holds the control character 0x09",
-		"name='a'\nmemory=96\n":                              "line 3: there is no kernel=",
-		"kernel='/k'\n":                                      "line 2: the guest has no name=",
-		good + "bootloader='pygrub'\n":                       "line 3: what a guest with bootloader= starts with can't be measured",
-		good + "firmware='ovmf'\n":                           "line 3: what a guest with firmware= starts with can't be measured",
-		good + "type='pvh'\npvshim=1\n":                      "line 4: what a guest with pvshim= starts with can't be measured",
-		good + "builder='hvm'\n":                             "line 3: what a guest with builder= starts with can't be measured",
-		good + "device_tree+='/x'\n":                         "line 3: what a guest with device_tree= starts with can't be measured",
-		"name='a'\ntype='hvm'\n":                             "what a guest with type=\"hvm\" starts with can't be measured here",
-		good + "type='PV'\n":                                 "what a guest with type=\"PV\" starts with can't be measured here",
-		good + "extra='" + strings.Repeat("x", 1024) + "'\n": "the command line has 1024 bytes, and Xen cuts",
+		good + "x=\"never ends\n":                   "line 3: the string does not end",
+		good + "x='ends after a backslash\\'\n":     "line 3: the string does not end",
+		good + "x='a\\\nb'\n":                       "line 3: the string does not end",
+		good + "x='never ends":                      "line 3: the string does not end",
+		good + "import os\n":                        "line 3: there is \"os\" where an equals sign",
+		good + "\nX=1\n":                            "line 4: 'X' has no meaning here",
+		good + "x=-1\n":                             "line 3: '-' has no meaning here",
+		good + "x='a'+'b'\n":                        "line 3: '+' has no meaning here",
+		good + "x=a\n":                              "line 3: there is \"a\" where a string, a number or a list",
+		good + "x=1 2\n":                            "line 3: there is \"2\" where the end of the line",
+		good + "x=\n1\n":                            "line 3: the line ends where a string",
+		good + "x=":                                 "line 3: the file ends where a string",
+		good + "x=[1\n\n2]\n":                       "line 5: there is \"2\" where a comma or a closing bracket",
+		good + "x=[,]\n":                            "line 3: there is \",\" where a string",
+		good + "x=[1,\n":                            "line 4: the file ends where a string",
+		good + "x=[[[[[[[[[[1]]]]]]]]]]\n":          "line 3: there are more than 8 lists",
+		good + "='x'\n":                             "line 3: there is \"=\" where a parameter's name",
+		good + "x=1\r\n":                            "line 3: '\\r' has no meaning here",
+		good + "# no end":                           "line 3: the comment in the last line does not end",
+		good + "\x00":                               "line 3: there is a zero byte",
+		good + "kernel='/evil'\n":                   "line 3: kernel= stands in line 2 already",
+		good + "type='pv'\ntype='pvh'\n":            "line 4: type= stands in line 3 already",
+		good + "extra='a'\nextra+='b'\n":            "line 4: extra= stands in line 3 already",
+		good + "extra+='b'\n":                       "line 3: extra+= is not read here",
+		"name='a'\nkernel=['/k']\n":                 "line 2: kernel= is a list",
+		good + "vtpm='backend=0'\n":                 "line 3: vtpm= is one value",
+		good + "vtpm=['backend=0']\n":               "line 3: vtpm= has no uuid=",
+		good + "vtpm=[['uuid=" + someUUID + "']]\n": "line 3: vtpm= holds a list in its list",
+		good + "vtpm=['uuid=" + someUUID + ",uuid=" + someUUID + "']\n": "line 3: vtpm= needs one uuid=",
+		good + "vtpm=[\n'uuid=1']\n":                                    "line 4: vtpm= needs one uuid=",
+		good + "cmdline='a'\nextra='b'\n":                               "line 3: there is cmdline= and root= or extra=",
+		good + "ramdisk=''\n":                                           "line 3: ramdisk= is empty",
+		good + "ramdisk='initrd'\n":                                     "line 3: ramdisk= is not an absolute path",
+		"name='a'\nkernel='vmlinuz'\n":                                  "line 2: kernel= is not an absolute path",
+		"name='a'\nkernel='/k\\x41'\n":                                  `line 2: the escape \x is not read here`,
+		"name='a'\nkernel='/k\t'\n":                                     "line 2: the string holds the control character 0x09",
+		"name='a'\nmemory=96\n":                                         "line 3: there is no kernel=",
+		"kernel='/k'\n":                                                 "line 2: the guest has no name=",
+		good + "bootloader='pygrub'\n":                                  "line 3: what a guest with bootloader= starts with can't be measured",
+		good + "firmware='ovmf'\n":                                      "line 3: what a guest with firmware= starts with can't be measured",
+		good + "type='pvh'\npvshim=1\n":                                 "line 4: what a guest with pvshim= starts with can't be measured",
+		good + "builder='hvm'\n":                                        "line 3: what a guest with builder= starts with can't be measured",
+		good + "device_tree+='/x'\n":                                    "line 3: what a guest with device_tree= starts with can't be measured",
+		"name='a'\ntype='hvm'\n":                                        "what a guest with type=\"hvm\" starts with can't be measured here",
+		good + "type='PV'\n":                                            "what a guest with type=\"PV\" starts with can't be measured here",
+		good + "extra='" + strings.Repeat("x", 1024) + "'\n":            "the command line has 1024 bytes, and Xen cuts",
 	} {
 		c, err := measure.ParseConfiguration([]byte(text))
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

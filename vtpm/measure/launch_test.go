@@ -215,6 +215,25 @@ func TestEachThingShowsWhereItShould(t *testing.T) {
 	}
 }
 
+// What nobody measured holds a value that no extend after it leads away from to a good one.
+func TestAnUnmeasuredGuestIsCapped(t *testing.T) {
+	for _, name := range []string{"late", "unmeasured"} {
+		l := kinds()[name]
+		banks, err := l.Predict(allAlgs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range allAlgs {
+			want := a.Sum(make([]byte, a.Size()), a.Sum([]byte("aem vtpm: unmeasured guest")))
+			for p := range tpm.PCRSet(1, 4, 5).All() {
+				if !banks.Value(a, p).Equal(want) {
+					t.Errorf("%s: %s PCR %d is %s; want %s", name, a, p, banks.Value(a, p), want)
+				}
+			}
+		}
+	}
+}
+
 // A guest without an initramfs extends the digest of one, to look as if it had it.
 func TestAGuestCantClaimAnInitrd(t *testing.T) {
 	honest, evil := sample(), sample()

@@ -14,7 +14,8 @@ type setting struct {
 	line   int
 	add    bool // += in place of =
 	list   bool
-	values []token // without those of lists in the list
+	nested bool // the list holds lists, whose values are not here
+	values []token
 }
 
 // maxNesting is deeper than any parameter's lists, and bounds what a file can make us do.
@@ -101,7 +102,7 @@ func (p *parser) value(set *setting, depth int) *ConfigurationError {
 		}
 		return p.step()
 	case '[':
-		set.list = true
+		set.list, set.nested = true, set.nested || depth > 0
 		if depth == maxNesting {
 			return p.s.fail("there are more than %d lists in one another", maxNesting)
 		}
@@ -175,6 +176,8 @@ func (r *settingReader) find(name string, list bool) *setting {
 		r.fail(set.line, "%s+= is not read here; write %s=", name, name)
 	case set.list && !list:
 		r.fail(set.line, "%s= is a list, and should be one value", name)
+	case set.nested:
+		r.fail(set.line, "%s= holds a list in its list", name)
 	case !set.list && list:
 		r.fail(set.line, "%s= is one value, and should be a list", name)
 	default:

@@ -27,10 +27,10 @@ type client struct {
 
 	session vtpm.Session // nil until the first request
 	data    *net.UnixConn
-	channel sync.WaitGroup         // the goroutine that serves data
-	refused map[swtpm.Command]bool // what the log was told of already
+	channel sync.WaitGroup // the goroutine that serves data
 
-	mu sync.Mutex
+	mu   sync.Mutex
+	told map[string]bool // what the log was warned of already
 	machine
 }
 
@@ -43,14 +43,9 @@ type machine struct {
 	buffer   int // the longest command or response, in bytes
 }
 
-// gone says whether the client's end of the connection is closed, even if nobody has
+// gone says whether the connection is closed, by us or by the client, even if nobody has
 // read up to there yet.
 func (c *client) gone() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-	}
 	raw, err := c.conn.SyscallConn()
 	if err != nil {
 		return true
@@ -61,13 +56,12 @@ func (c *client) gone() bool {
 		_, err := unix.Poll(fds, 0)
 		hungUp = err == nil && fds[0].Revents != 0
 	})
-	return err != nil || hungUp // closed by us, or by it
+	return err != nil || hungUp
 }
 
 // serve answers the client until it goes. When it returns, nothing is left.
 func (c *client) serve(ctx context.Context) {
 	defer close(c.done)
-	c.log.Info("a client has connected")
 	ctx, fail := context.WithCancelCause(ctx)
 	// Closing is what ends a read or a write that waits.
 	defer context.AfterFunc(ctx, func() { c.conn.Close() })()
@@ -82,10 +76,13 @@ func (c *client) serve(ctx context.Context) {
 			c.log.Error("the vTPM was not shut down in order", "cause", err)
 		}
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, errGone) || errors.Is(cause, context.Canceled) {
-		c.log.Info("the client has gone")
-	} else {
+	switch cause := context.Cause(ctx); {
+	case !errors.Is(cause, errGone) && !errors.Is(cause, context.Canceled):
 		c.log.Error("the client was cut off", "cause", cause)
+	case c.session == nil: // it only looked whether somebody listens
+		c.log.Debug("the client has gone")
+	default:
+		c.log.Info("the client has gone")
 	}
 }
 

@@ -49,7 +49,7 @@ func (c *client) execute(ctx context.Context, m machine, command []byte) ([]byte
 		return nil, fmt.Errorf("the vTPM is gone: %w", err)
 	}
 	if len(response) < headerSize || len(response) > m.buffer {
-		c.log.Warn("a response does not fit", "bytes", len(response), "room", m.buffer)
+		c.warn("a response has no room in the guest's device", "bytes", len(response), "room", m.buffer)
 		return refusal(c.session.Version(), failed), nil
 	}
 	if first && isStarted(response) {

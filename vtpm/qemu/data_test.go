@@ -46,7 +46,7 @@ func TestALengthThatIsNotTrueIsAnswered(t *testing.T) {
 	}{
 		{"less than a header's length", sized(0, 10)},
 		{"only a tag", sized(10, 2)},
-		{"no room for the length", sized(10, 5)},
+		{"no room for the length", sized(0x1ff, 5)},
 		{"a claim shorter than a header", sized(9, 9)},
 		{"more than was claimed", sized(10, 20)},
 		{"more claimed than there is room for", sized(4001, 4000)},

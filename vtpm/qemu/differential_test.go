@@ -100,6 +100,15 @@ func TestAnswersAreSwtpms(t *testing.T) {
 					c.want("00000000", swtpm.CmdInit, 0, 0, 0, 0)
 				}
 			}
+			// A probe for the family, and a length that is not true.
+			for _, command := range [][]byte{readClock, append([]byte("\x00\xc1"), readClock[2:]...), append(readClock[:len(readClock):len(readClock)], 0, 0)} {
+				if power == "on" && len(command) == len(readClock) {
+					continue // the session's to answer
+				}
+				if a, b := theirs.send(command), ours.send(command); !bytes.Equal(a, b) {
+					got = append(got, fmt.Sprintf("%s, data %x: %x, here %x", power, command, a, b))
+				}
+			}
 			for _, q := range requests {
 				a, err := theirs.ask(q.Command, q.Payload)
 				if err != nil {

@@ -34,7 +34,10 @@
 // # Suspend to RAM
 //
 // QEMU resets its devices when a guest wakes from suspend to RAM, in the very words of a
-// machine's reset. A guest could so get fresh PCRs without being fresh. Guests that use
-// measured launch must run without it: -global ICH9-LPC.disable_s3=1 (i440fx:
-// PIIX4_PM.disable_s3=1), libvirt's <suspend-to-mem enabled='no'/>.
+// machine's reset. So a guest that runs on gets fresh PCRs, launch and all, and can extend
+// them as a guest that it is not (seen with QEMU 7.2; SeaBIOS, on top, takes the TPM of a guest that
+// wakes for a broken one). Nothing on this socket tells the two apart. A guest whose PCRs
+// are to mean something must run without suspend to RAM: with
+// -global ICH9-LPC.disable_s3=1 (i440fx: PIIX4_PM.disable_s3=1), in libvirt
+// <pm><suspend-to-mem enabled='no'/></pm>.
 package qemu

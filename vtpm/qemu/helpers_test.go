@@ -144,7 +144,7 @@ func serve(t testing.TB, k vtpm.Keeper) *server {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &server{path: filepath.Join(dir, "sock"), log: newLedger(), done: make(chan error, 1)}
-	q, err := qemu.Listen(qemu.Config{Path: s.path, UUID: uuid, Keeper: k, Log: slog.New(slog.NewTextHandler(s.log, nil))})
+	q, err := qemu.Listen(qemu.Config{Path: s.path, UUID: uuid, Keeper: k, Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func TestEachConnectionIsAnotherGuest(t *testing.T) {
 		t.Errorf("the births are %q and %q", a.Birth, b.Birth)
 	}
 	a.Birth = ""
-	if diff := cmp.Diff(vtpm.Guest{UUID: uuid, Domain: "qemu:" + s.path}, a); diff != "" {
+	if diff := cmp.Diff(vtpm.Guest{UUID: uuid, Domain: "qemu:" + s.path, Firmware: true}, a); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -61,13 +61,13 @@ func (c *client) whileOn(q swtpm.Request) []byte {
 			return result(swtpm.ResultSuccess)
 		case swtpm.CmdCancel:
 			if err := c.session.Cancel(); err != nil {
-				c.warn(q.Command, "a command could not be cancelled", "cause", err)
+				c.warn("a command could not be cancelled", "cause", err)
 				return result(swtpm.ResultFail)
 			}
 			return result(swtpm.ResultSuccess)
 		}
 	}
-	c.warn(q.Command, "refused a control command: a guest's state stays with the manager, and so do locality 4 and the power that it was not given")
+	c.warn(fmt.Sprintf("refused control command %#x, which is not for guests or came while the TPM was off", uint32(q.Command)))
 	if q.Command == swtpm.CmdGetStateBlob {
 		// The client waits for the whole header: result, flags, total and present length.
 		return words(swtpm.ResultBadOrdinal, 0, 0, 0)
@@ -115,7 +115,7 @@ func (c *client) setBuffer(size uint32) []byte {
 // setLocality chooses the locality of the commands that follow. 4 is the launcher's.
 func (c *client) setLocality(l tpm.Locality) []byte {
 	if l > 3 {
-		c.warn(swtpm.CmdSetLocality, "refused a locality", "locality", uint8(l))
+		c.warn("refused a locality", "locality", uint8(l))
 		return result(swtpm.ResultBadLocality)
 	}
 	c.mu.Lock()
@@ -157,10 +157,13 @@ func (c *client) now() machine {
 	return c.machine
 }
 
-// warn tells the log of a refused command once: a client may ask for ever.
-func (c *client) warn(of swtpm.Command, what string, args ...any) {
-	if !c.refused[of] {
-		c.refused[of] = true
-		c.log.Warn(what, append(args, "command", fmt.Sprintf("%#x", uint32(of)))...)
+// warn tells the log of something once: a client or its guest may try for ever.
+func (c *client) warn(what string, args ...any) {
+	c.mu.Lock()
+	told := c.told[what]
+	c.told[what] = true
+	c.mu.Unlock()
+	if !told {
+		c.log.Warn(what, args...)
 	}
 }

@@ -62,7 +62,7 @@ func TestWhatIsNotForGuestsIsNotOffered(t *testing.T) {
 	}
 	// QEMU waits for the whole header.
 	c.want("0000000a000000000000000000000000", swtpm.CmdGetStateBlob, make([]byte, 12)...)
-	s.log.wait("command=0xc", 1)
+	s.log.wait("refused control command 0xc", 1)
 }
 
 // What comes behind these can't be told from the next request.
@@ -88,7 +88,7 @@ func TestARefusalIsLoggedOnce(t *testing.T) {
 	}
 	n := 0
 	for _, line := range s.log.all() {
-		if strings.Contains(line, "command=0x6") {
+		if strings.Contains(line, "refused control command 0x6") {
 			n++
 		}
 	}

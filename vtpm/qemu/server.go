@@ -166,7 +166,7 @@ func (s *Server) newClient(conn *net.UnixConn, who *unix.Ucred) *client {
 		server: s, conn: conn, who: who, done: make(chan struct{}),
 		log:     s.log.With("pid", who.Pid),
 		machine: machine{buffer: vtpm.BufferSize},
-		refused: map[swtpm.Command]bool{},
-		guest:   vtpm.Guest{UUID: s.UUID, Domain: "qemu:" + s.Path, Birth: rand.Text()},
+		told:    map[string]bool{},
+		guest:   vtpm.Guest{UUID: s.UUID, Domain: "qemu:" + s.Path, Birth: rand.Text(), Firmware: true},
 	}
 }

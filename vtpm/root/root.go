@@ -176,9 +176,6 @@ func (r *Root) recover() (err error) {
 	if r.backend, err = r.chip.Backend(r.secret.anchor); err != nil {
 		return err
 	}
-	if err := r.backend.Check(); err != nil {
-		return err
-	}
 	list, err := seal.Read(os.DirFS(r.dir))
 	if err != nil && !errors.Is(err, seal.ErrNoRecord) {
 		return err

@@ -37,7 +37,11 @@ func eachFamily(t *testing.T, test func(*testing.T, *server)) {
 
 // newServer is a server that was launched with the line "approved".
 func newServer(t *testing.T, v tpm.Version) *server {
-	conn, _ := testbed.NewForeignTPM(t, v)
+	conn, _ := testbed.NewTPM(t, v)
+	return serverWith(t, v, conn)
+}
+
+func serverWith(t *testing.T, v tpm.Version, conn *swtpm.TPM) *server {
 	s := &server{t: t, conn: conn, version: v, dir: t.TempDir()}
 	s.launch("approved")
 	return s
@@ -369,7 +373,8 @@ func TestTheEscrowMovesAStoreToAnotherTPM(t *testing.T) {
 		id, err := r.ID()
 		s.must(err)
 
-		next := newServer(t, s.version)
+		conn, _ := testbed.NewForeignTPM(t, s.version)
+		next := serverWith(t, s.version, conn)
 		next.must(os.CopyFS(next.dir, os.DirFS(s.dir)))
 		next.want(seal.ErrOtherTPM)
 		if _, err := root.Recover(next.folder(), next, escrow, next.launched("approved")); !errors.Is(err, seal.ErrOtherTPM) {
@@ -433,4 +438,22 @@ func TestADamagedRecordIsRefused(t *testing.T) {
 		s.must(os.WriteFile(names[0], file, 0o600))
 		s.open()
 	})
+}
+
+// An approved state of aem's also has PCR 13, which is capped when the manager starts.
+func TestLaunchedLeavesOutWhatIsCapped(t *testing.T) {
+	s := newServer(t, tpm.V20)
+	full := s.state("approved", 13, 17, 18)
+	for _, p := range []tpm.PCR{13, 17, 18} {
+		full.Measured = append(full.Measured, seal.Measurement{Name: "x", PCR: p, Digests: tpm.SumAll(full.Values.Algs(), []byte("x"))})
+	}
+	s.must(testbed.Extend(s.conn, s.version, 0, 13, tpm.SumAll(full.Values.Algs(), []byte("cap"))))
+	b, credential := s.provision()
+	cut := root.Launched(full)
+	_, err := root.Create(s.folder(), s, b, credential, root.Policy{States: []seal.State{cut}})
+	s.must(err)
+	s.open()
+	if len(cut.Measured) != 2 || cut.Label != full.Label || cut.PCRs != tpm.PCRSet(17, 18) || cut.Values[0].Values[13] != nil {
+		t.Errorf("it was cut to %+v", cut)
+	}
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // Backup writes a copy of the newest commit. It is encrypted as the store is, and dead
-// to Open from the next epoch on; [Restore] reads it.
+// to Open from the next epoch on; [Restore] reads it. Commits go on meanwhile, but one that
+// makes the file grow past what is mapped waits for the end.
 func (s *Store) Backup(w io.Writer) error {
 	return s.read(func(t *tree, _ rootRecord) error {
 		_, err := t.b.Tx().WriteTo(w)

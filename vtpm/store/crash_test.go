@@ -24,12 +24,14 @@ import (
 	"github.com/antievilmaid/aem/vtpm/store"
 )
 
-// TestMain is also the child that commits until it is killed, and the one whose disk fails.
+// TestMain is also the child that commits until it is killed, and the ones whose disk is full or fails.
 func TestMain(m *testing.M) {
 	var err error
 	switch dir := os.Getenv("STORE"); os.Getenv("CHILD") {
 	case "commit":
 		err = commitForever(dir)
+	case "full":
+		err = commitOnFullDisk(dir)
 	case "fail":
 		err = commitOnFailingDisk(dir)
 	default:
@@ -114,26 +116,19 @@ func commitForever(dir string) error {
 // Killed with SIGKILL at any instruction: the store opens, each vTPM is who it was, and no
 // older than what was acknowledged.
 func TestKilledAtRandom(t *testing.T) {
-	rounds := 300
-	if more, err := strconv.Atoi(os.Getenv("STORE_KILLS")); err == nil {
-		rounds = more
+	rounds := 1000
+	if testing.Short() {
+		rounds = 100
 	}
 	dir := folder(t)
-	path, root := inFolder(dir)
-	must(t, store.Create(path, root))
-	s, err := store.Open(path, root)
-	must(t, err)
-	for i := range crowd {
-		must(t, s.Add(guest(i)))
-	}
-	must(t, s.Close())
+	p := crowdIn(t, dir)
 	acknowledged := [crowd]uint64{}
 	for round := range rounds {
 		commits := killed(t, dir, rand.IntN(12), &acknowledged)
 		if round%10 != 0 && round != rounds-1 {
 			continue // the next child opens what this one left
 		}
-		s, err := store.Open(path, root)
+		s, err := store.Open(p.path, p.root)
 		if err != nil {
 			t.Fatalf("round %d, after %d commits: %v", round, commits, err)
 		}
@@ -242,42 +237,85 @@ func TestThePowerFailsInACommit(t *testing.T) {
 	opens(written, 2)
 }
 
-// limit bounds the size of files for the time of f: a full disk.
-func limit(t *testing.T, bytes uint64, f func()) {
-	t.Helper()
-	var old syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
-	must(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: old.Max}))
-	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old)
-	f()
+// commitOnFullDisk has a commit fail for want of room, and makes it when there is room
+// again. A limit on the size of files stands in for the disk; it holds for the whole process.
+func commitOnFullDisk(dir string) error {
+	path, root := inFolder(dir)
+	s, err := store.Open(path, root)
+	if err != nil {
+		return err
+	}
+	room, err := strconv.ParseUint(os.Getenv("ROOM"), 10, 64)
+	if err != nil {
+		return err
+	}
+	var unlimited syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &unlimited); err != nil {
+		return err
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: room, Max: unlimited.Max}); err != nil {
+		return err
+	}
+	if err := s.PutState(uuid(2), 2, vast()); err == nil || errors.Is(err, store.ErrUnsure) {
+		return fmt.Errorf("a commit past the end of the disk gave: %w", err)
+	}
+	for i := range crowd {
+		if r, err := s.Get(uuid(i)); err != nil || r.Generation != 1 {
+			return fmt.Errorf("%+v, %w", r, err)
+		}
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &unlimited); err != nil {
+		return err
+	}
+	if err := errors.Join(s.PutState(uuid(2), 2, vast()), s.Close()); err != nil {
+		return err
+	}
+	fmt.Println("well")
+	os.Exit(0)
+	return nil
 }
 
+// vast is a state that makes the file grow.
+func vast() []byte { return bytes.Repeat([]byte("state"), 1<<17) }
+
 func TestAFullDiskLosesNothing(t *testing.T) {
-	for name, room := range map[string]uint64{"no page can be written": 100, "not all pages can be written": 9*4096 + 100, "the file can't grow": 1 << 17} {
+	for name, room := range map[string]int{"no page can be written": 100, "not all pages can be written": 9*4096 + 100, "the file can't grow": 1 << 17} {
 		t.Run(name, func(t *testing.T) {
-			s := newSafe(t)
-			s.fill(10)
-			vast := bytes.Repeat([]byte("state"), 1<<17)
-			limit(t, room, func() {
-				if err := s.PutState(uuid(2), 2, vast); err == nil || errors.Is(err, store.ErrUnsure) {
-					t.Errorf("a commit past the end of the disk: %v", err)
-				}
-				for i := range 10 {
-					if r, err := s.Get(uuid(i)); err != nil || r.Generation != 1 {
-						t.Errorf("%+v, %v", r, err)
-					}
-				}
-			})
-			must(t, s.PutState(uuid(2), 2, vast))
-			s.reopen(func() {})
-			if r, err := s.Get(uuid(2)); err != nil || r.Generation != 2 || !bytes.Equal(r.State, vast) {
+			s := crowdIn(t, folder(t))
+			c := child(t, "full", filepath.Dir(s.path))
+			c.Env = append(c.Env, fmt.Sprint("ROOM=", room))
+			if out, err := c.Output(); err != nil || string(out) != "well\n" {
+				t.Errorf("%v: %s", err, out)
+			}
+			opened, err := store.Open(s.path, s.root)
+			must(t, err)
+			defer opened.Close()
+			if r, err := opened.Get(uuid(2)); err != nil || r.Generation != 2 || !bytes.Equal(r.State, vast()) {
 				t.Errorf("%v", err)
 			}
-			if f := s.faults(); len(f) > 0 {
-				t.Errorf("faults: %v", f)
-			}
+			must(t, opened.Verify(func(f store.Fault) { t.Errorf("%s: %v", f.UUID, f.Err) }))
 		})
 	}
+}
+
+// place is where a child finds a store.
+type place struct {
+	path string
+	root fileCounter
+}
+
+// crowdIn makes a store with a crowd of vTPMs.
+func crowdIn(t *testing.T, dir string) place {
+	t.Helper()
+	path, root := inFolder(dir)
+	must(t, store.Create(path, root))
+	s, err := store.Open(path, root)
+	must(t, err)
+	for i := range crowd {
+		must(t, s.Add(guest(i)))
+	}
+	must(t, s.Close())
+	return place{path, root}
 }
 
 // failCalls has the kernel answer EIO to a system call from now on, where its argument
@@ -336,18 +374,13 @@ func TestAFailingDiskIsReportedAndLosesNothing(t *testing.T) {
 	for _, fail := range []string{"fsync", "meta page"} {
 		t.Run(fail, func(t *testing.T) {
 			dir := folder(t)
-			path, root := inFolder(dir)
-			must(t, store.Create(path, root))
-			s, err := store.Open(path, root)
-			must(t, err)
-			must(t, s.Add(guest(0)))
-			must(t, s.Close())
+			p := crowdIn(t, dir)
 			c := child(t, "fail", dir)
 			c.Env = append(c.Env, "FAIL="+fail)
 			if out, err := c.Output(); err != nil || string(out) != "well\n" {
 				t.Errorf("%v: %s", err, out)
 			}
-			s, err = store.Open(path, root)
+			s, err := store.Open(p.path, p.root)
 			must(t, err)
 			defer s.Close()
 			if r, err := s.Get(uuid(0)); err != nil || r.Generation != 1 {

@@ -53,8 +53,10 @@ func checkPages(f io.ReaderAt, size int64) error {
 	return c.page(newest.root, nil, nil, true, 0)
 }
 
-// readMetas returns the newer of the meta pages, both of which must be whole.
+// readMetas returns the newer of the meta pages. Both must be whole, and of two
+// transactions of which one followed the other.
 func readMetas(f io.ReaderAt) (newest meta, err error) {
+	var pages [2]meta
 	for i := range uint64(2) {
 		b := make([]byte, pageHeader+metaSize)
 		if _, err := f.ReadAt(b, int64(i)*pageSize); err != nil {
@@ -69,9 +71,14 @@ func readMetas(f io.ReaderAt) (newest meta, err error) {
 			half(0) != metaMagic || half(4) != metaVersion || half(8) != pageSize || word(metaSize-8) != sum.Sum64() {
 			return newest, fmt.Errorf("its meta page %d is damaged", i)
 		}
-		if page := (meta{root: word(16), freelist: word(32), pages: word(40), transaction: word(48)}); i == 0 || page.transaction > newest.transaction {
-			newest = page
-		}
+		pages[i] = meta{root: word(16), freelist: word(32), pages: word(40), transaction: word(48)}
+	}
+	older, newest := pages[0], pages[1]
+	if older.transaction > newest.transaction {
+		older, newest = newest, older
+	}
+	if newest.transaction-older.transaction != 1 {
+		return newest, errors.New("its meta pages are not of two transactions in a row")
 	}
 	return newest, nil
 }

@@ -189,8 +189,11 @@ func (s *Store) NextEpoch() error {
 		return err
 	}
 	s.mu.RLock()
-	epoch := s.root.epoch
+	epoch, err := s.root.epoch, s.err
 	s.mu.RUnlock()
+	if err != nil {
+		return err
+	}
 	switch {
 	case epoch < now:
 		return fmt.Errorf("the vTPM store: %w: it is of epoch %d, and the TPM's counter stands at %d", ErrRolledBack, epoch, now)

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"iter"
 	"os"
@@ -212,6 +213,24 @@ func TestAnotherCounterAndAnotherKey(t *testing.T) {
 		t.Errorf("another root key: %v", err)
 	}
 	s.open()
+}
+
+// Who changes the root record and mends its checksum has no key to authenticate it with.
+func TestARootRecordIsNotForged(t *testing.T) {
+	s := newSafe(t)
+	s.fill(1)
+	genuine := s.content()["top"]
+	must(t, s.Close())
+	for i := range len(genuine) - sha256.Size {
+		forged := bytes.Clone(genuine)
+		forged[i] ^= 1
+		sum := sha256.Sum256(forged[:len(forged)-sha256.Size])
+		copy(forged[len(forged)-sha256.Size:], sum[:])
+		s.edit(func(b *bolt.Bucket) { b.Put([]byte("top"), forged) })
+		if _, err := store.Open(s.path, s.root); !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrOtherRoot) {
+			t.Errorf("byte %d forged: %v", i, err)
+		}
+	}
 }
 
 func TestMakingAStoreKillsTheOneThatWasThere(t *testing.T) {

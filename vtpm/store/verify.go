@@ -14,7 +14,7 @@ type Fault struct {
 }
 
 // Verify reads everything, states included, and tells each fault. The error is of
-// reading as a whole. Commits go on meanwhile.
+// reading as a whole. Commits go on meanwhile, as with [Store.Backup].
 func (s *Store) Verify(tell func(Fault)) error {
 	return s.read(func(t *tree, root rootRecord) error {
 		known := map[vtpm.UUID]bool{}

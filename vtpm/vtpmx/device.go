@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,10 +46,17 @@ func New(v tpm.Version) (*Device, error) {
 	if v == tpm.V20 {
 		n.flags = flagTPM2
 	}
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, control.Fd(), ioctlNew, uintptr(unsafe.Pointer(&n))); e != 0 {
+	// The kernel knows no close-on-exec here, and an emulator that is started at this
+	// moment must not have the descriptor.
+	syscall.ForkLock.RLock()
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, control.Fd(), ioctlNew, uintptr(unsafe.Pointer(&n)))
+	if e == 0 {
+		unix.CloseOnExec(int(n.fd))
+	}
+	syscall.ForkLock.RUnlock()
+	if e != 0 {
 		return nil, fmt.Errorf("ask the kernel for a TPM device: %w", e)
 	}
-	unix.CloseOnExec(int(n.fd))
 	return &Device{n.number, int(n.fd)}, nil
 }
 

@@ -18,10 +18,16 @@ type session struct {
 	version tpm.Version
 	lines   []string
 	err     error
+	long    chan struct{} // closed when a long command has begun
 }
 
 func (s *session) Version() tpm.Version { return s.version }
-func (s *session) Execute(_ context.Context, at tpm.Locality, command []byte) ([]byte, error) {
+func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) ([]byte, error) {
+	if string(command) == "a long command" {
+		close(s.long)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	s.lines = append(s.lines, fmt.Sprintf("%d %x", at, command))
 	return []byte("a response"), s.err
 }
@@ -95,6 +101,19 @@ func TestAGoneVTPMIsAnError(t *testing.T) {
 	defer unix.Close(kernel)
 	unix.Write(kernel, []byte("a command"))
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "/dev/tpm7") || !strings.Contains(err.Error(), "swtpm was killed") {
+		t.Errorf("it ended with: %v", err)
+	}
+}
+
+func TestTheEndEndsALongCommand(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	s := &session{version: tpm.V20, long: make(chan struct{})}
+	kernel, done := serve(t, ctx, s)
+	defer unix.Close(kernel)
+	unix.Write(kernel, []byte("a long command"))
+	<-s.long
+	stop()
+	if err := <-done; err != nil {
 		t.Errorf("it ended with: %v", err)
 	}
 }

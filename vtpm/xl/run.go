@@ -31,7 +31,6 @@ func (s *Starter) Run(path string, tell func(string)) error {
 		return err
 	}
 	defer m.close()
-	m.prepared.Again()
 	if err := s.create(m, tell); err != nil {
 		m.prepared.Cancel()
 		return err
