@@ -72,13 +72,13 @@ func TestGuestsOnRealXen(t *testing.T) {
 		helper("tell", "pv", "attached"), xenbed.Expect("pv", `TPM 2.0 .*random`),
 		xl("vtpm-detach", "pv", "1"),
 		xl("create", xenbed.GuestConfig("none")),
-		testbed.Run("xenstore-ls", "error"), testbed.Run("xenstore-ls", "backend"),
+		testbed.Run("/bin/xenstore-ls", "error"), testbed.Run("/bin/xenstore-list", "backend/vtpm"),
 		xl("create", xenbed.GuestConfig("pvh")),
 		xenbed.Expect("pvh", `TPM 2.0 .*random`),
 		xl("destroy", "pvh"),
 		helper("tell", "pv", "reboot"), xenbed.Expect("pv", `GUEST end reset`), xenbed.Expect("pv", `TPM 1.2 .*random`),
 		xl("destroy", "pv"),
-		testbed.Run("xenstore-ls", "backend"),
+		testbed.Run("/bin/xenstore-list", "backend/vtpm"),
 		xenbed.Consoles(),
 	)
 	config, err := xenbed.Config(t.TempDir(), dom0)
@@ -125,8 +125,8 @@ func TestGuestsOnRealXen(t *testing.T) {
 	birth(another, "true", "false") // attached to a guest that runs
 	expect(`pv\| TPM 2.0`)
 	took("xl vtpm-detach", "<nil>", 5)
-	took("xl create .*none.cfg", "exit status 3", 15) // twenty and more where nobody answers
-	expect(`its state was altered`)
+	took("xl create .*none.cfg", "exit status 3", 15)                                                             // twenty and more where nobody answers
+	expect(`error = "the guest gets no vTPM: its state was altered"`, `\n1\n`, `GUEST exit 0 /bin/xenstore-list`) // and none of domain 2
 	birth(twoZero, "false", "false")
 	expect(`pvh\| TPM 2.0`)
 	took("xl destroy pvh", "<nil>", 8)
@@ -135,5 +135,6 @@ func TestGuestsOnRealXen(t *testing.T) {
 	}
 	expect(`pv\| TPM 1.2`)
 	took("xl destroy pv", "<nil>", 8)
+	expect(`GUEST exit 1 /bin/xenstore-list`) // there is nothing left to list
 	must(machine.Wait(ctx))
 }

@@ -124,7 +124,7 @@ func expect(args []string) error {
 		passed, _ = strconv.Atoi(string(b))
 	}
 	var found string
-	err = wait(40*time.Second, func() bool {
+	err = wait(3*time.Minute, func() bool {
 		b, _ := os.ReadFile(consoleLog(guest))
 		if passed > len(b) {
 			return false

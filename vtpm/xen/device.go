@@ -38,6 +38,11 @@ const (
 // cancelPatience bounds the answer to a guest that cancels its command.
 const cancelPatience = 2 * time.Second
 
+// attachPatience is how long the keeper's answer is waited for before the toolstack is told that we are
+// there. It gives up after ten seconds, and a slow vTPM is not a refused one: its guest's
+// driver waits.
+const attachPatience = 5 * time.Second
+
 // lastPatience bounds how long a command that is under way is waited for when the manager ends.
 const lastPatience = 20 * time.Second
 
@@ -53,6 +58,7 @@ type device struct {
 
 	attached chan attachment // where an Attach is under way
 	giveUp   context.CancelFunc
+	slow     <-chan time.Time
 	session  vtpm.Session
 	refused  bool // there is no vTPM for this device, until it goes
 
@@ -110,6 +116,12 @@ func (d *device) run(ctx context.Context) {
 		case a := <-d.attached:
 			d.take(a)
 			d.poke()
+		case <-d.slow:
+			d.slow = nil
+			d.log.Info("the guest's vTPM takes its time")
+			if err := d.appear(func(*xenstore.Tx) error { return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
+				d.complain("xenstore does not take the vTPM's state", err)
+			}
 		case err := <-l.rang:
 			d.ring(ctx, err)
 		case <-l.quiet:
@@ -168,7 +180,7 @@ func (d *device) step(ctx context.Context) (gone bool) {
 func (d *device) attach(ctx context.Context) {
 	ctx, d.giveUp = context.WithCancel(ctx)
 	answer := make(chan attachment, 1)
-	d.attached = answer
+	d.attached, d.slow = answer, time.After(attachPatience)
 	go func() {
 		g, err := d.b.guest(d.at)
 		if err != nil {
@@ -185,7 +197,7 @@ var errOther = errors.New("the toolstack has put another device in its place")
 
 // take takes the keeper's answer.
 func (d *device) take(a attachment) {
-	d.attached = nil
+	d.attached, d.slow = nil, nil
 	d.giveUp()
 	if a.err != nil {
 		if !d.refused { // otherwise nobody waits for it any more
@@ -198,23 +210,15 @@ func (d *device) take(a attachment) {
 		d.endSession()
 		return
 	}
-	dir := d.at.backend()
-	err := d.b.Store.Transaction(func(tx *xenstore.Tx) error {
-		state, err := tx.Read(dir + "/state")
-		if err != nil || state == closing {
-			return err // the next look finds out
-		}
-		if u, _ := tx.Read(dir + "/uuid"); !strings.EqualFold(u, a.guest.UUID.String()) {
+	err := d.appear(func(tx *xenstore.Tx) error {
+		if u, _ := tx.Read(d.at.backend() + "/uuid"); !strings.EqualFold(u, a.guest.UUID.String()) {
 			return errOther
 		}
 		late := "0"
 		if a.guest.Late {
 			late = "1"
 		}
-		if err := errors.Join(tx.Write(dir+"/"+protocolNode, "1"), tx.Write(dir+"/"+lateNode, late)); err != nil || state != initialising {
-			return err
-		}
-		return tx.Write(dir+"/state", initWait)
+		return tx.Write(d.at.backend()+"/"+lateNode, late)
 	})
 	switch {
 	case errors.Is(err, errOther):
@@ -225,6 +229,22 @@ func (d *device) take(a attachment) {
 	default:
 		d.log.Info("the guest's vTPM is there", "uuid", a.guest.UUID, "family", a.session.Version(), "late", a.guest.Late)
 	}
+}
+
+// appear tells the toolstack and the frontend that we are there, if they don't know it and
+// still want to; and does something else with it.
+func (d *device) appear(also func(*xenstore.Tx) error) error {
+	dir := d.at.backend()
+	return d.b.Store.Transaction(func(tx *xenstore.Tx) error {
+		state, err := tx.Read(dir + "/state")
+		if err != nil || state == closing || d.refused {
+			return err // the next look finds out
+		}
+		if err := errors.Join(also(tx), tx.Write(dir+"/"+protocolNode, "1")); err != nil || state != initialising {
+			return err
+		}
+		return tx.Write(dir+"/state", initWait)
+	})
 }
 
 // follow does what the frontend's state asks for.
@@ -264,6 +284,7 @@ func (d *device) dismiss() {
 	if d.attached != nil {
 		d.giveUp()
 	}
+	d.slow = nil
 	d.refused = true // for whoever asks before it is gone
 }
 

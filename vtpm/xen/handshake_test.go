@@ -451,6 +451,37 @@ func TestSlowAttachHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
+// The toolstack would give up after ten seconds. The guest's driver waits longer.
+func TestSlowVTPMIsNotARefusedOne(t *testing.T) {
+	for name, refusal := range map[string]error{"there in the end": nil, "refused in the end": errors.New("its state was altered")} {
+		t.Run(name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.keeper.hang = make(chan struct{})
+				h.keeper.refuse["xen:5"] = refusal
+				g := h.build(5)
+				g.attach(nil)
+				time.Sleep(4 * time.Second)
+				g.state("1")
+				time.Sleep(2 * time.Second)
+				g.state("2")
+				g.share()
+				g.put(uint32(len(command("first"))), 1, 0, 0, command("first"))
+				g.write("state", "3")
+				settle()
+				g.state("2")
+				close(h.keeper.hang)
+				settle()
+				if refusal != nil {
+					g.state("6")
+					return
+				}
+				g.state("4")
+				g.answered(command("first"))
+			})
+		})
+	}
+}
+
 // The toolstack gives up after ten seconds, and wants an answer then.
 func TestDetachEndsAnAttachThatHangs(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {
