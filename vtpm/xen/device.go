@@ -3,7 +3,6 @@ package xen
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -50,7 +49,6 @@ const lastPatience = 20 * time.Second
 type device struct {
 	b     *Backend
 	at    place
-	log   *slog.Logger
 	poked chan struct{}
 
 	watch *xenstore.Watch
@@ -65,7 +63,7 @@ type device struct {
 	link *link // while page and bell are there
 	work *work // while a command is under way
 
-	complaints complaints
+	journal journal
 }
 
 type attachment struct {
@@ -75,7 +73,7 @@ type attachment struct {
 }
 
 func newDevice(b *Backend, at place) *device {
-	d := &device{b: b, at: at, poked: make(chan struct{}, 1), log: b.Log.With("domain", at.domain, "device", at.device)}
+	d := &device{b: b, at: at, poked: make(chan struct{}, 1), journal: journal{log: b.Log.With("domain", at.domain, "device", at.device)}}
 	d.poke()
 	return d
 }
@@ -118,7 +116,7 @@ func (d *device) run(ctx context.Context) {
 			d.poke()
 		case <-d.slow:
 			d.slow = nil
-			d.log.Info("the guest's vTPM takes its time")
+			d.journal.info("the guest's vTPM takes its time")
 			if err := d.appear(func(*xenstore.Tx) error { return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
 				d.complain("xenstore does not take the vTPM's state", err)
 			}
@@ -150,10 +148,11 @@ func (d *device) step(ctx context.Context) (gone bool) {
 	lives, err2 := d.b.Store.Introduced(d.at.domain)
 	if err := errors.Join(err, err2); err != nil {
 		d.complain("xenstore does not say how the vTPM stands", err)
-		return errors.Is(err, xenstore.ErrClosed)
+		return false
 	}
 	if d.lived && !lives {
-		return d.release()
+		d.release()
+		return false
 	}
 	d.lived = d.lived || lives
 
@@ -171,7 +170,7 @@ func (d *device) step(ctx context.Context) (gone bool) {
 	case d.session == nil:
 	case state == initialising:
 	default:
-		return d.follow(ctx, state)
+		d.follow(ctx, state)
 	}
 	return false
 }
@@ -227,7 +226,7 @@ func (d *device) take(a attachment) {
 	case err != nil:
 		d.complain("the vTPM is there and xenstore can't be told", err)
 	default:
-		d.log.Info("the guest's vTPM is there", "uuid", a.guest.UUID, "family", a.session.Version(), "late", a.guest.Late)
+		d.journal.info("the guest's vTPM is there", "uuid", a.guest.UUID, "family", a.session.Version(), "late", a.guest.Late)
 	}
 }
 
@@ -248,13 +247,16 @@ func (d *device) appear(also func(*xenstore.Tx) error) error {
 }
 
 // follow does what the frontend's state asks for.
-func (d *device) follow(ctx context.Context, state string) (gone bool) {
-	front, _ := d.b.Store.Read(d.at.frontend() + "/state") // where there is none, it is as good as closed
+func (d *device) follow(ctx context.Context, state string) {
+	front, err := d.b.Store.Read(d.at.frontend() + "/state")
+	if errors.Is(err, xenstore.ErrClosed) {
+		return // that is not the guest's doing; where it has no state, it is as good as closed
+	}
 	if front == initialised || front == connected {
 		if state != closed { // a frontend that was refused comes back through closed
 			d.meet(ctx, state)
 		}
-		return false
+		return
 	}
 	d.letGo()
 	want := closed
@@ -264,7 +266,6 @@ func (d *device) follow(ctx context.Context, state string) (gone bool) {
 	if state != want {
 		d.setState(want)
 	}
-	return false
 }
 
 // letGo is what follows when the guest has closed its end: it may come back.
@@ -276,7 +277,7 @@ func (d *device) letGo() {
 	if err := d.session.Close(); err != nil {
 		d.complain("the vTPM was not put aside in order", err)
 	}
-	d.log.Info("the guest has closed its vTPM")
+	d.journal.info("the guest has closed its vTPM")
 }
 
 // dismiss is what follows when the toolstack removes the device.
@@ -289,14 +290,13 @@ func (d *device) dismiss() {
 }
 
 // release is what follows when the domain is gone and its nodes are not.
-func (d *device) release() (gone bool) {
+func (d *device) release() {
 	if !d.refused {
 		d.dismiss()
 		d.disconnect()
 		d.setState(closed)
 		d.endSession()
 	}
-	return false
 }
 
 // setState sets our end's state, unless the toolstack has removed the device: to write then
@@ -344,7 +344,7 @@ func (d *device) report(what string, cause error) {
 	}
 }
 
-func (d *device) complain(what string, cause error) { d.complaints.log(d.log, what, cause) }
+func (d *device) complain(what string, cause error) { d.journal.error(what, cause) }
 
 // leave ends this manager's work for a device that stays.
 func (d *device) leave() {
@@ -364,7 +364,7 @@ func (d *device) leave() {
 func (d *device) end() {
 	d.stop()
 	d.endSession()
-	d.log.Info("the guest's vTPM is gone")
+	d.journal.info("the guest's vTPM is gone")
 }
 
 // stop lets go of all that is the device's, but for the session.

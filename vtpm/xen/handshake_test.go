@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/antievilmaid/aem/internal/domctl"
+	"github.com/antievilmaid/aem/internal/xenstore"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
 )
@@ -374,6 +375,23 @@ func TestNextManagerServesWhoIsConnected(t *testing.T) {
 		if len(asked) != 2 || asked[0] != asked[1] {
 			t.Errorf("the keeper was asked %+v; want the same twice, and not late", asked)
 		}
+		h.stop()
+	})
+}
+
+// What xenstored's end says of the guests is nothing: their vTPMs stay.
+func TestLostStoreEndsTheBackendAndNoSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.start()
+		g := h.connectedGuest(5)
+		h.store.Disconnect()
+		settle()
+		if err := h.end(); !errors.Is(err, xenstore.ErrClosed) {
+			t.Errorf("the backend ended with %v", err)
+		}
+		g.history(0, 0)
+		h.end = func() error { return nil }
 		h.stop()
 	})
 }
