@@ -96,15 +96,19 @@ func guestKernel() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unpack the guests' kernel: %w", err)
 	}
+	return pack(elf)
+}
+
+// pack compresses fast rather than well: it is unpacked once, a moment later.
+func pack(b []byte) ([]byte, error) {
 	var out bytes.Buffer
 	z, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := z.Write(elf); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), z.Close()
+	_, err = z.Write(b)
+	err = errors.Join(err, z.Close())
+	return out.Bytes(), err
 }
 
 // GuestConfig is the configuration of a guest, for xl create.
@@ -127,13 +131,11 @@ func AddGuest(dom0 *testbed.Image, name, lines string, guest *testbed.Image) err
 	if err != nil {
 		return err
 	}
-	var packed bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
-	z.Write(initrd)
-	if err := z.Close(); err != nil {
+	packed, err := pack(initrd)
+	if err != nil {
 		return err
 	}
-	dom0.File("guests/"+name+".img", 0o644, packed.Bytes())
+	dom0.File("guests/"+name+".img", 0o644, packed)
 	dom0.File(GuestConfig(name), 0o644, fmt.Appendf(nil, `name="%s"
 memory=128
 vcpus=1

@@ -2,7 +2,9 @@ package xenbed_test
 
 import (
 	"context"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +37,9 @@ func TestGuestsOnRealXen(t *testing.T) {
 	}
 	dom0, err := xenbed.Dom0()
 	must(err)
+	state := t.TempDir()
+	must(testbed.MakeEK12(state))
+	dom0.CopyFile("vtpm/"+oneTwo+"/tpm-00.permall", 0o600, filepath.Join(state, "tpm-00.permall"))
 	use12, use20 := helper("tpm", "1.2", "/dev/tpm0"), helper("tpm", "2.0", "/dev/tpm0")
 
 	pv, err := xenbed.NewGuest(
@@ -67,13 +72,13 @@ func TestGuestsOnRealXen(t *testing.T) {
 		helper("tell", "pv", "attached"), xenbed.Expect("pv", `TPM 2.0 .*random`),
 		xl("vtpm-detach", "pv", "1"),
 		xl("create", xenbed.GuestConfig("none")),
-		testbed.Run("xenstore-ls", "error"), testbed.Run("xenstore-ls", "backend"),
+		testbed.Run("/bin/xenstore-ls", "error"), testbed.Run("/bin/xenstore-list", "backend/vtpm"),
 		xl("create", xenbed.GuestConfig("pvh")),
 		xenbed.Expect("pvh", `TPM 2.0 .*random`),
 		xl("destroy", "pvh"),
 		helper("tell", "pv", "reboot"), xenbed.Expect("pv", `GUEST end reset`), xenbed.Expect("pv", `TPM 1.2 .*random`),
 		xl("destroy", "pv"),
-		testbed.Run("xenstore-ls", "backend"),
+		testbed.Run("/bin/xenstore-list", "backend/vtpm"),
 		xenbed.Consoles(),
 	)
 	config, err := xenbed.Config(t.TempDir(), dom0)
@@ -85,8 +90,12 @@ func TestGuestsOnRealXen(t *testing.T) {
 	expect := func(patterns ...string) (groups []string) {
 		t.Helper()
 		for _, p := range patterns {
-			if groups, err = machine.Expect(ctx, p); err != nil {
+			// What the helper could not do is the end.
+			if groups, err = machine.Expect(ctx, p+`|xenguest \w+: [^\n]*`); err != nil {
 				t.Fatal(err)
+			}
+			if strings.HasPrefix(groups[0], "xenguest") {
+				t.Fatalf("before %q: %s", p, groups[0])
 			}
 		}
 		return groups
@@ -116,8 +125,8 @@ func TestGuestsOnRealXen(t *testing.T) {
 	birth(another, "true", "false") // attached to a guest that runs
 	expect(`pv\| TPM 2.0`)
 	took("xl vtpm-detach", "<nil>", 5)
-	took("xl create .*none.cfg", "exit status 3", 15) // twenty and more where nobody answers
-	expect(`its state was altered`)
+	took("xl create .*none.cfg", "exit status 3", 15)                                                             // twenty and more where nobody answers
+	expect(`error = "the guest gets no vTPM: its state was altered"`, `\n1\n`, `GUEST exit 0 /bin/xenstore-list`) // and none of domain 2
 	birth(twoZero, "false", "false")
 	expect(`pvh\| TPM 2.0`)
 	took("xl destroy pvh", "<nil>", 8)
@@ -126,5 +135,6 @@ func TestGuestsOnRealXen(t *testing.T) {
 	}
 	expect(`pv\| TPM 1.2`)
 	took("xl destroy pv", "<nil>", 8)
+	expect(`GUEST exit 1 /bin/xenstore-list`) // there is nothing left to list
 	must(machine.Wait(ctx))
 }

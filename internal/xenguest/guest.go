@@ -55,7 +55,15 @@ func load(args []string) error {
 	return unix.FinitModule(int(f.Fd()), "", 0)
 }
 
-func unload(args []string) error { return unix.DeleteModule(args[0], 0) }
+// unload unloads a module once nobody uses it any more.
+func unload(args []string) error {
+	var err error
+	if wait(20*time.Second, func() bool { err = unix.DeleteModule(args[0], 0); return !errors.Is(err, unix.EAGAIN) }) != nil {
+		users, _ := os.ReadFile("/sys/module/" + args[0] + "/refcnt")
+		return fmt.Errorf("%w; it has %s users", err, bytes.TrimSpace(users))
+	}
+	return err
+}
 
 // useTPM reads PCR 0 and random bytes, and prints them.
 func useTPM(args []string) error {

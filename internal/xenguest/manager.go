@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,10 +82,19 @@ func (k *keeper) Attach(_ context.Context, g vtpm.Guest) (vtpm.Session, error) {
 	return s, os.WriteFile(dir+"/birth", []byte(g.Birth), 0o600)
 }
 
+// state12 is the file in which swtpm keeps a TPM 1.2's permanent state.
+const state12 = "tpm-00.permall"
+
 // fresh starts an swtpm over the state in dir.
 func fresh(dir string, v tpm.Version) (*swtpm.TPM, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
+	}
+	// To make a TPM 1.2's first state takes an emulated machine longer than the toolstack waits.
+	if made, err := os.ReadFile("/vtpm/" + filepath.Base(dir) + "/" + state12); err == nil {
+		if err := os.WriteFile(dir+"/"+state12, made, 0o600); err != nil {
+			return nil, err
+		}
 	}
 	args := []string{"socket", "--tpmstate", "dir=" + dir, "--ctrl", "type=unixio,path=" + dir + "/ctrl"}
 	startup := "00c10000000c000000990001"

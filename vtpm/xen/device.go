@@ -3,7 +3,6 @@ package xen
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -38,6 +37,11 @@ const (
 // cancelPatience bounds the answer to a guest that cancels its command.
 const cancelPatience = 2 * time.Second
 
+// attachPatience is how long the keeper's answer is waited for before the toolstack is told that we are
+// there. It gives up after ten seconds, and a slow vTPM is not a refused one: its guest's
+// driver waits.
+const attachPatience = 5 * time.Second
+
 // lastPatience bounds how long a command that is under way is waited for when the manager ends.
 const lastPatience = 20 * time.Second
 
@@ -45,7 +49,6 @@ const lastPatience = 20 * time.Second
 type device struct {
 	b     *Backend
 	at    place
-	log   *slog.Logger
 	poked chan struct{}
 
 	watch *xenstore.Watch
@@ -53,13 +56,14 @@ type device struct {
 
 	attached chan attachment // where an Attach is under way
 	giveUp   context.CancelFunc
+	slow     <-chan time.Time
 	session  vtpm.Session
 	refused  bool // there is no vTPM for this device, until it goes
 
 	link *link // while page and bell are there
 	work *work // while a command is under way
 
-	complaints complaints
+	journal journal
 }
 
 type attachment struct {
@@ -69,7 +73,7 @@ type attachment struct {
 }
 
 func newDevice(b *Backend, at place) *device {
-	d := &device{b: b, at: at, poked: make(chan struct{}, 1), log: b.Log.With("domain", at.domain, "device", at.device)}
+	d := &device{b: b, at: at, poked: make(chan struct{}, 1), journal: journal{log: b.Log.With("domain", at.domain, "device", at.device)}}
 	d.poke()
 	return d
 }
@@ -110,6 +114,12 @@ func (d *device) run(ctx context.Context) {
 		case a := <-d.attached:
 			d.take(a)
 			d.poke()
+		case <-d.slow:
+			d.slow = nil
+			d.journal.info("the guest's vTPM takes its time")
+			if err := d.appear(func(*xenstore.Tx) error { return nil }); err != nil && !errors.Is(err, os.ErrNotExist) {
+				d.complain("xenstore does not take the vTPM's state", err)
+			}
 		case err := <-l.rang:
 			d.ring(ctx, err)
 		case <-l.quiet:
@@ -138,10 +148,11 @@ func (d *device) step(ctx context.Context) (gone bool) {
 	lives, err2 := d.b.Store.Introduced(d.at.domain)
 	if err := errors.Join(err, err2); err != nil {
 		d.complain("xenstore does not say how the vTPM stands", err)
-		return errors.Is(err, xenstore.ErrClosed)
+		return false
 	}
 	if d.lived && !lives {
-		return d.release()
+		d.release()
+		return false
 	}
 	d.lived = d.lived || lives
 
@@ -159,7 +170,7 @@ func (d *device) step(ctx context.Context) (gone bool) {
 	case d.session == nil:
 	case state == initialising:
 	default:
-		return d.follow(ctx, state)
+		d.follow(ctx, state)
 	}
 	return false
 }
@@ -168,7 +179,7 @@ func (d *device) step(ctx context.Context) (gone bool) {
 func (d *device) attach(ctx context.Context) {
 	ctx, d.giveUp = context.WithCancel(ctx)
 	answer := make(chan attachment, 1)
-	d.attached = answer
+	d.attached, d.slow = answer, time.After(attachPatience)
 	go func() {
 		g, err := d.b.guest(d.at)
 		if err != nil {
@@ -185,7 +196,7 @@ var errOther = errors.New("the toolstack has put another device in its place")
 
 // take takes the keeper's answer.
 func (d *device) take(a attachment) {
-	d.attached = nil
+	d.attached, d.slow = nil, nil
 	d.giveUp()
 	if a.err != nil {
 		if !d.refused { // otherwise nobody waits for it any more
@@ -198,23 +209,15 @@ func (d *device) take(a attachment) {
 		d.endSession()
 		return
 	}
-	dir := d.at.backend()
-	err := d.b.Store.Transaction(func(tx *xenstore.Tx) error {
-		state, err := tx.Read(dir + "/state")
-		if err != nil || state == closing {
-			return err // the next look finds out
-		}
-		if u, _ := tx.Read(dir + "/uuid"); !strings.EqualFold(u, a.guest.UUID.String()) {
+	err := d.appear(func(tx *xenstore.Tx) error {
+		if u, _ := tx.Read(d.at.backend() + "/uuid"); !strings.EqualFold(u, a.guest.UUID.String()) {
 			return errOther
 		}
 		late := "0"
 		if a.guest.Late {
 			late = "1"
 		}
-		if err := errors.Join(tx.Write(dir+"/"+protocolNode, "1"), tx.Write(dir+"/"+lateNode, late)); err != nil || state != initialising {
-			return err
-		}
-		return tx.Write(dir+"/state", initWait)
+		return tx.Write(d.at.backend()+"/"+lateNode, late)
 	})
 	switch {
 	case errors.Is(err, errOther):
@@ -223,18 +226,37 @@ func (d *device) take(a attachment) {
 	case err != nil:
 		d.complain("the vTPM is there and xenstore can't be told", err)
 	default:
-		d.log.Info("the guest's vTPM is there", "uuid", a.guest.UUID, "family", a.session.Version(), "late", a.guest.Late)
+		d.journal.info("the guest's vTPM is there", "uuid", a.guest.UUID, "family", a.session.Version(), "late", a.guest.Late)
 	}
 }
 
+// appear tells the toolstack and the frontend that we are there, if they don't know it and
+// still want to; and does something else with it.
+func (d *device) appear(also func(*xenstore.Tx) error) error {
+	dir := d.at.backend()
+	return d.b.Store.Transaction(func(tx *xenstore.Tx) error {
+		state, err := tx.Read(dir + "/state")
+		if err != nil || state == closing || d.refused {
+			return err // the next look finds out
+		}
+		if err := errors.Join(also(tx), tx.Write(dir+"/"+protocolNode, "1")); err != nil || state != initialising {
+			return err
+		}
+		return tx.Write(dir+"/state", initWait)
+	})
+}
+
 // follow does what the frontend's state asks for.
-func (d *device) follow(ctx context.Context, state string) (gone bool) {
-	front, _ := d.b.Store.Read(d.at.frontend() + "/state") // where there is none, it is as good as closed
+func (d *device) follow(ctx context.Context, state string) {
+	front, err := d.b.Store.Read(d.at.frontend() + "/state")
+	if errors.Is(err, xenstore.ErrClosed) {
+		return // that is not the guest's doing; where it has no state, it is as good as closed
+	}
 	if front == initialised || front == connected {
 		if state != closed { // a frontend that was refused comes back through closed
 			d.meet(ctx, state)
 		}
-		return false
+		return
 	}
 	d.letGo()
 	want := closed
@@ -244,7 +266,6 @@ func (d *device) follow(ctx context.Context, state string) (gone bool) {
 	if state != want {
 		d.setState(want)
 	}
-	return false
 }
 
 // letGo is what follows when the guest has closed its end: it may come back.
@@ -256,7 +277,7 @@ func (d *device) letGo() {
 	if err := d.session.Close(); err != nil {
 		d.complain("the vTPM was not put aside in order", err)
 	}
-	d.log.Info("the guest has closed its vTPM")
+	d.journal.info("the guest has closed its vTPM")
 }
 
 // dismiss is what follows when the toolstack removes the device.
@@ -264,18 +285,18 @@ func (d *device) dismiss() {
 	if d.attached != nil {
 		d.giveUp()
 	}
+	d.slow = nil
 	d.refused = true // for whoever asks before it is gone
 }
 
 // release is what follows when the domain is gone and its nodes are not.
-func (d *device) release() (gone bool) {
+func (d *device) release() {
 	if !d.refused {
 		d.dismiss()
 		d.disconnect()
 		d.setState(closed)
 		d.endSession()
 	}
-	return false
 }
 
 // setState sets our end's state, unless the toolstack has removed the device: to write then
@@ -323,7 +344,7 @@ func (d *device) report(what string, cause error) {
 	}
 }
 
-func (d *device) complain(what string, cause error) { d.complaints.log(d.log, what, cause) }
+func (d *device) complain(what string, cause error) { d.journal.error(what, cause) }
 
 // leave ends this manager's work for a device that stays.
 func (d *device) leave() {
@@ -343,7 +364,7 @@ func (d *device) leave() {
 func (d *device) end() {
 	d.stop()
 	d.endSession()
-	d.log.Info("the guest's vTPM is gone")
+	d.journal.info("the guest's vTPM is gone")
 }
 
 // stop lets go of all that is the device's, but for the session.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/antievilmaid/aem/internal/domctl"
+	"github.com/antievilmaid/aem/internal/xenstore"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
 )
@@ -138,9 +139,8 @@ func TestGuestThatIsBackAtOnceIsConnectedToItsNewPage(t *testing.T) {
 		settle()
 		g.run()
 		old := g.page
-		g.write("state", "6")
-		g.share()
-		g.write("state", "3")
+		g.share() // and its state is what it was
+		g.write("state", "4")
 		settle()
 		g.state("4")
 		g.submit(command("x"))
@@ -243,9 +243,9 @@ func TestDeviceThatIsMadeAnewIsAnotherGuest(t *testing.T) {
 		settle()
 		g.run()
 		first := h.keeper.of(g)
-		g.remove()
 		h.must(h.toolstack.Write("/vm/aaaaaaaa-0000-0000-0000-000000000005/start_time", "200.00"))
-		g.attach(nil)
+		// In one piece, so that nobody sees that it was gone.
+		h.must(h.toolstack.Transaction(func(tx *xenstore.Tx) error { return errors.Join(g.removeIn(tx), g.attachIn(tx, nil)) }))
 		settle()
 		g.state("2")
 		if first.isEnded != 1 {
@@ -280,8 +280,8 @@ func TestDeviceThatContradictsItselfIsRefused(t *testing.T) {
 		change map[string]string
 		cause  string
 	}{
-		"another's frontend-id": {map[string]string{"frontend-id": "6"}, `frontend-id is "6"`},
-		"another's frontend":    {map[string]string{"frontend": "/local/domain/6/device/vtpm/0"}, "/local/domain/6"},
+		"another's frontend-id": {map[string]string{"frontend-id": "6"}, `frontend-id is "6" where "5" belongs`},
+		"another's frontend":    {map[string]string{"frontend": "/local/domain/6/device/vtpm/0"}, `where "/local/domain/5/device/vtpm/0" belongs`},
 		"another uuid":          {map[string]string{"uuid": "66666666-2222-3333-4444-555555555502"}, "toolstack's own copy"},
 		"no uuid":               {map[string]string{"uuid": "x"}, "uuid"},
 	} {
@@ -378,6 +378,23 @@ func TestNextManagerServesWhoIsConnected(t *testing.T) {
 	})
 }
 
+// What xenstored's end says of the guests is nothing: their vTPMs stay.
+func TestLostStoreEndsTheBackendAndNoSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		h.start()
+		g := h.connectedGuest(5)
+		h.store.Disconnect()
+		settle()
+		if err := h.end(); !errors.Is(err, xenstore.ErrClosed) {
+			t.Errorf("the backend ended with %v", err)
+		}
+		g.history(0, 0)
+		h.end = func() error { return nil }
+		h.stop()
+	})
+}
+
 // A command is not lost because the manager ends while it is under way: it is answered first.
 func TestManagerThatEndsAnswersFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -451,6 +468,37 @@ func TestSlowAttachHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
+// The toolstack would give up after ten seconds. The guest's driver waits longer.
+func TestSlowVTPMIsNotARefusedOne(t *testing.T) {
+	for name, refusal := range map[string]error{"there in the end": nil, "refused in the end": errors.New("its state was altered")} {
+		t.Run(name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.keeper.hang = make(chan struct{})
+				h.keeper.refuse["xen:5"] = refusal
+				g := h.build(5)
+				g.attach(nil)
+				time.Sleep(4 * time.Second)
+				g.state("1")
+				time.Sleep(2 * time.Second)
+				g.state("2")
+				g.share()
+				g.put(uint32(len(command("first"))), 1, 0, 0, command("first"))
+				g.write("state", "3")
+				settle()
+				g.state("2")
+				close(h.keeper.hang)
+				settle()
+				if refusal != nil {
+					g.state("6")
+					return
+				}
+				g.state("4")
+				g.answered(command("first"))
+			})
+		})
+	}
+}
+
 // The toolstack gives up after ten seconds, and wants an answer then.
 func TestDetachEndsAnAttachThatHangs(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {
@@ -461,6 +509,9 @@ func TestDetachEndsAnAttachThatHangs(t *testing.T) {
 		h.must(h.toolstack.Write(g.back("state"), "5"))
 		settle()
 		g.state("6")
+		if h.keeper.givenUp != 1 {
+			t.Error("the keeper is still asked for what nobody wants any more")
+		}
 		g.remove()
 		settle()
 		if strings.Contains(h.log.String(), "ERROR") {

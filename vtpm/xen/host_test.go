@@ -147,7 +147,7 @@ func (b *bell) bind() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ok := !b.bound
-	b.bound, b.gone, b.pending, b.masked = true, false, true, false
+	b.bound, b.gone, b.pending, b.masked = true, false, false, false
 	return ok
 }
 
@@ -241,33 +241,38 @@ func (g *guest) front(key string) string {
 // attach has the toolstack add a vTPM, as libxl does.
 func (g *guest) attach(changes map[string]string) {
 	g.h.t.Helper()
+	g.h.must(g.h.toolstack.Transaction(func(tx *xenstore.Tx) error { return g.attachIn(tx, changes) }))
+}
+
+func (g *guest) attachIn(tx *xenstore.Tx, changes map[string]string) error {
 	back := map[string]string{
 		"frontend": strings.TrimSuffix(g.front(""), "/"), "frontend-id": fmt.Sprint(g.domain), "online": "1", "state": "1",
 		"handle": "0", "uuid": uuid, "resume": "False",
 	}
 	private := maps.Clone(back)
 	maps.Copy(back, changes)
-	g.h.must(g.h.toolstack.Transaction(func(tx *xenstore.Tx) error {
-		var errs []error
-		for k, v := range private {
-			errs = append(errs, tx.Write(fmt.Sprintf("/libxl/%d/device/vtpm/0/%s", g.domain, k), v))
-		}
-		for k, v := range map[string]string{"backend": "/local/domain/0/" + strings.TrimSuffix(g.back(""), "/"), "backend-id": "0", "state": "1", "handle": "0"} {
-			errs = append(errs, tx.Write(g.front(k), v))
-		}
-		for k, v := range back {
-			errs = append(errs, tx.Write(g.back(k), v))
-		}
-		return errors.Join(errs...)
-	}))
+	var errs []error
+	for k, v := range private {
+		errs = append(errs, tx.Write(fmt.Sprintf("/libxl/%d/device/vtpm/0/%s", g.domain, k), v))
+	}
+	for k, v := range map[string]string{"backend": "/local/domain/0/" + strings.TrimSuffix(g.back(""), "/"), "backend-id": "0", "state": "1", "handle": "0"} {
+		errs = append(errs, tx.Write(g.front(k), v))
+	}
+	for k, v := range back {
+		errs = append(errs, tx.Write(g.back(k), v))
+	}
+	return errors.Join(errs...)
 }
 
 // remove has the toolstack remove the vTPM's nodes.
 func (g *guest) remove() {
 	g.h.t.Helper()
-	for _, p := range []string{fmt.Sprintf("backend/vtpm/%d", g.domain), fmt.Sprintf("/libxl/%d", g.domain), fmt.Sprintf("/local/domain/%d/device", g.domain)} {
-		g.h.must(g.h.toolstack.Remove(p))
-	}
+	g.h.must(g.h.toolstack.Transaction(g.removeIn))
+}
+
+func (g *guest) removeIn(tx *xenstore.Tx) error {
+	return errors.Join(tx.Remove(fmt.Sprintf("backend/vtpm/%d", g.domain)), tx.Remove(fmt.Sprintf("/libxl/%d", g.domain)),
+		tx.Remove(fmt.Sprintf("/local/domain/%d/device", g.domain)))
 }
 
 // share has the guest make a page and a bell, and write where they are.
@@ -279,10 +284,11 @@ func (g *guest) share() {
 	g.h.mu.Lock()
 	g.h.granted[at], g.h.offered[at] = g.page, g.bell
 	g.h.mu.Unlock()
-	for _, k := range []string{"ring-ref", "event-channel"} {
-		g.write(k, fmt.Sprint(g.ref))
-	}
-	g.write("feature-protocol-v2", "1")
+	// In one piece, so that nobody sees half of it.
+	g.h.must(g.h.toolstack.Transaction(func(tx *xenstore.Tx) error {
+		return errors.Join(tx.Write(g.front("ring-ref"), fmt.Sprint(g.ref)), tx.Write(g.front("event-channel"), fmt.Sprint(g.ref)),
+			tx.Write(g.front("feature-protocol-v2"), "1"))
+	}))
 }
 
 func (g *guest) write(key, value string) {
@@ -362,7 +368,8 @@ type keeper struct {
 	asked    []vtpm.Guest
 	sessions map[string]*session // by domain
 	refuse   map[string]error    // by domain
-	hang     chan struct{}       // Attach waits for it, where it is not nil
+	givenUp  int
+	hang     chan struct{} // Attach waits for it, where it is not nil
 }
 
 func (k *keeper) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error) {
@@ -374,6 +381,9 @@ func (k *keeper) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error)
 		select {
 		case <-hang:
 		case <-ctx.Done():
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.givenUp++
 			return nil, ctx.Err()
 		}
 	}
@@ -471,9 +481,13 @@ var _ io.Writer = (*lockedBuffer)(nil)
 
 // slow is a vTPM that takes its time.
 func slow(d time.Duration) func(context.Context, []byte) ([]byte, error) {
-	return func(_ context.Context, command []byte) ([]byte, error) {
-		time.Sleep(d)
-		return echo(command), nil
+	return func(ctx context.Context, command []byte) ([]byte, error) {
+		select {
+		case <-time.After(d):
+			return echo(command), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -241,14 +242,9 @@ func TestDuplicateWatchesChangeNothing(t *testing.T) {
 		g.run()
 		g.works()
 		h.stop()
-		var distinct []string
-		for _, s := range states() {
-			if len(distinct) == 0 || s != distinct[len(distinct)-1] {
-				distinct = append(distinct, s)
-			}
-		}
-		// The first is read before there is any.
-		if d := cmp.Diff([]string{"", "2", "4"}, distinct); d != "" && distinct[1] != "1" {
+		// What it was before the backend's first look may be seen or not.
+		distinct := slices.DeleteFunc(slices.Compact(states()), func(s string) bool { return s == "" || s == "1" })
+		if d := cmp.Diff([]string{"2", "4"}, distinct); d != "" {
 			t.Error(d)
 		}
 		if n := len(h.keeper.attaches()); n != 1 {
@@ -271,6 +267,9 @@ func TestStormOfStates(t *testing.T) {
 		settle()
 		g.run()
 		g.works()
+		if n := strings.Count(h.log.String(), "domain=5"); n > 20 {
+			t.Errorf("%d lines about one guest", n)
+		}
 	})
 }
 
@@ -282,7 +281,7 @@ func TestLogIsNotTheGuests(t *testing.T) {
 			g.bell.ring()
 			settle()
 		}
-		if n := strings.Count(h.log.String(), "a command was refused"); n == 0 || n > 10 {
+		if n := strings.Count(h.log.String(), "a command was refused"); n == 0 || n > 20 {
 			t.Errorf("%d lines about what one guest did", n)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/antievilmaid/aem/internal/xenstore"
 	"github.com/antievilmaid/aem/vtpm"
 )
 
@@ -40,6 +41,9 @@ func (d *device) meet(ctx context.Context, state string) {
 	reference, err := d.offered("ring-ref")
 	port, err2 := d.offered("event-channel")
 	err = errors.Join(err, err2)
+	if errors.Is(err, xenstore.ErrClosed) {
+		return
+	}
 	if v, _ := d.b.Store.Read(d.at.frontend() + "/" + protocolNode); err == nil && v != "1" {
 		err = fmt.Errorf("it does not say %s=1, and there is no other version any more", protocolNode)
 	}
@@ -61,7 +65,7 @@ func (d *device) meet(ctx context.Context, state string) {
 	if state != connected {
 		d.setState(connected)
 	}
-	d.log.Info("the guest is connected to its vTPM")
+	d.journal.info("the guest is connected to its vTPM")
 	d.look(ctx) // the first command is there before the frontend is answered
 }
 

@@ -59,6 +59,15 @@ func (s *Store) Introduce(domain uint32, lives bool) {
 	}
 }
 
+// Disconnect ends all connections, as xenstored's end does.
+func (s *Store) Disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.clients {
+		c.conn.Close()
+	}
+}
+
 // Deny makes a node and all below it unreadable.
 func (s *Store) Deny(p string) {
 	s.mu.Lock()
