@@ -59,7 +59,7 @@ migration, AES-128.`,
 	}
 	m.flags(cmd)
 	cmd.Flags().StringVar(&keyFile, "key-file", "", "file with the state's key: 32 bytes, or 64 hexadecimal digits")
-	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file with the state's password")
+	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file with the state's password, as swtpm was given it")
 	return cmd
 }
 
@@ -142,8 +142,8 @@ func stateKey(keyFile, passwordFile string) ([]byte, error) {
 			return nil, fmt.Errorf("read the state's password: %w", err)
 		}
 		defer clear(b)
-		// As swtpm makes a key of a password file: all of it, without a line feed at its end.
-		return pbkdf2.Key(sha512.New, string(bytes.TrimSuffix(b, []byte("\n"))), []byte("swtpm"), 1000, emulator.KeySize)
+		// As swtpm makes a key of a password file: of all of it, with a line feed at its end.
+		return pbkdf2.Key(sha512.New, string(b), []byte("swtpm"), 1000, emulator.KeySize)
 	}
 	return nil, nil
 }

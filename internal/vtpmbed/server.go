@@ -195,19 +195,41 @@ func (s *Server) New(name, family string) admin.VTPM {
 	return v
 }
 
-// Identity comes as QEMU does, powers the vTPM on and reads who it is.
+// Identity comes as QEMU does, powers a vTPM on and reads who it is.
 func (s *Server) Identity(v admin.VTPM) string {
 	s.t.Helper()
-	conn, err := swtpm.Dial(v.Socket)
-	must(s.t, err)
+	return s.IdentityAt(v.Socket, v.Family, func() {})
+}
+
+// IdentityAt is Identity at any swtpm's control socket. meanwhile runs while the TPM is on.
+func (s *Server) IdentityAt(socket, family string, meanwhile func()) string {
+	s.t.Helper()
+	conn := s.Guest(socket)
 	defer conn.Close()
-	must(s.t, conn.Init())
 	var who []byte
-	if v.Family == "1.2" {
+	var err error
+	if family == "1.2" {
 		who, err = tpm12.New(conn).ReadEK()
 	} else {
+		testbed.PowerOn(conn, tpm.V20) // a vTPM is started already, and says so
 		who, err = tpm2.New(conn).EndorsementName()
 	}
 	must(s.t, err)
+	meanwhile()
 	return string(who)
+}
+
+// Guest comes as QEMU does, to a socket that may only just be made, and powers a TPM on.
+func (s *Server) Guest(socket string) *swtpm.TPM {
+	s.t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		conn, err := swtpm.Dial(socket)
+		if err == nil {
+			must(s.t, conn.Init())
+			return conn
+		}
+		if time.Now().After(end) {
+			s.t.Fatal(err)
+		}
+	}
 }
