@@ -54,8 +54,8 @@ type Emulator struct {
 	ended error
 }
 
-// patience is how long one command may take: the longest, RSA keys on a machine under load, take seconds.
-const patience = 2 * time.Minute
+// patience is how long one command may take. RSA keys take seconds, and many of them on a machine under load.
+const patience = 10 * time.Minute
 
 func (h *Host) check(cfg Config) error {
 	switch {

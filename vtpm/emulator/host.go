@@ -1,11 +1,13 @@
 package emulator
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,9 @@ type Host struct {
 
 	// work is done on one thread that lives as long as the Host: emulators are its children, die
 	// with it (PR_SET_PDEATHSIG is about the thread, prctl(2)), and inherit its root.
-	work chan func()
+	work   chan func()
+	closed chan struct{}
+	close  func()
 }
 
 // NewHost finds swtpm and, where it may, builds the view: a mount namespace with swtpm, its
@@ -34,7 +38,11 @@ func NewHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the TPM emulator, which the package swtpm brings: %w", err)
 	}
-	if path, err = filepath.Abs(path); err != nil {
+	// The view has no links that lead to it.
+	if path, err = filepath.EvalSymlinks(path); err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("find the TPM emulator: %w", err)
 	}
 	can, err := probe(path)
@@ -46,16 +54,31 @@ func NewHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the null device: %w", err)
 	}
-	h := &Host{swtpm: path, can: can, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func())}
+	h := &Host{swtpm: path, can: can, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func()), closed: make(chan struct{})}
+	h.close = sync.OnceFunc(func() { close(h.closed) })
 	ready := make(chan error)
 	onOwnThread(func() {
-		ready <- enterView(path)
-		for f := range h.work {
-			f()
+		err := enterView(path)
+		ready <- err
+		if err != nil {
+			onOwnThread(h.serve) // not on one that has half a view
+			return
 		}
+		h.serve()
 	})
 	h.view = <-ready
 	return h, nil
+}
+
+func (h *Host) serve() {
+	for {
+		select {
+		case f := <-h.work:
+			f()
+		case <-h.closed:
+			return
+		}
+	}
 }
 
 // onOwnThread runs f on a thread that no other goroutine gets, and that ends with f.
@@ -77,15 +100,19 @@ func onOwnThread(f func()) {
 
 // Close ends the emulators that still run, as a power cut would, and gives back the view.
 func (h *Host) Close() error {
-	close(h.work)
+	h.close()
 	return h.null.Close()
 }
 
 // onThread runs f where emulators are started.
 func (h *Host) onThread(f func() error) error {
-	done := make(chan error)
-	h.work <- func() { done <- f() }
-	return <-done
+	done := make(chan error, 1)
+	select {
+	case h.work <- func() { done <- f() }:
+		return <-done
+	case <-h.closed:
+		return errors.New("the host of the vTPMs is closed")
+	}
 }
 
 // Missing lists the protections that emulators do not have here, as sentences for an administrator.

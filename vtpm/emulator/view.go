@@ -75,14 +75,7 @@ func show(root, path string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.Symlink(link, target); err != nil {
-			return err
-		}
-		// /lib is usually /usr/lib, which stands in the list itself; swtpm may be a link to anywhere.
-		if real, err := filepath.EvalSymlinks(path); err == nil && !mode.IsDir() && !isDir(real) {
-			return show(root, real)
-		}
-		return nil
+		return os.Symlink(link, target) // /lib is usually usr/lib, which stands in the list itself
 	case mode.IsDir():
 		err = os.Mkdir(target, 0o755)
 	default:
@@ -97,11 +90,6 @@ func show(root, path string) error {
 		return fmt.Errorf("show %s to emulators: %w", path, err)
 	}
 	return readOnly(target, unix.MS_BIND)
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }
 
 func readOnly(path string, kind uintptr) error {

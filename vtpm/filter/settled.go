@@ -4,7 +4,8 @@ import "encoding/binary"
 
 // A firmware in a guest starts the TPM and closes the platform behind itself: SeaBIOS and OVMF give the platform
 // hierarchy a random password, or disable it. The manager has done both. SeaBIOS would take the TPM's refusal for
-// a broken TPM, switch it off and measure nothing; so what asks for what is so already is answered as done.
+// a broken TPM and measure nothing, which leaves PCRs 0 to 7 to whatever runs next; so what asks for what is so
+// already is answered as done.
 
 // Startup with the state that a guest finds: TPM2_Startup(TPM_SU_CLEAR), TPM_Startup(TPM_ST_CLEAR).
 const (

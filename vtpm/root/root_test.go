@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
@@ -20,6 +21,9 @@ import (
 	"github.com/antievilmaid/aem/vtpm/root"
 	"github.com/antievilmaid/aem/vtpm/store"
 )
+
+// The manager hands over what aem has.
+var _ root.Chip = aem.Chip(nil)
 
 // server is a machine that runs guests: an emulated TPM, a launch, a folder.
 type server struct {

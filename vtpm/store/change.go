@@ -75,8 +75,8 @@ func (s *Store) PutState(u vtpm.UUID, generation uint64, state []byte) error {
 // Change changes a vTPM in one commit. change gets the record with its key and
 // without its state; a state that it puts there is committed too, as the next generation.
 // So a new key and the state encrypted with it take each other's place at once.
-// UUID, family, generation and time of creation can't be changed. Change must not call the
-// store, and what it returns is returned.
+// UUID, family, generation and time of creation can't be changed. The function must not
+// call the store; where it returns an error, nothing is changed and the error is returned.
 func (s *Store) Change(u vtpm.UUID, change func(*Record) error) error {
 	return s.commit(func(t *tree, root *rootRecord) error {
 		r, h, err := s.record(t, root.sequence-1, u)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/antievilmaid/aem/internal/durable"
+	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/vtpm/store"
 )
 
@@ -30,6 +32,8 @@ func TestMain(m *testing.M) {
 	switch dir := os.Getenv("STORE"); os.Getenv("CHILD") {
 	case "commit":
 		err = commitForever(dir)
+	case "once":
+		err = commitOnce(dir)
 	case "full":
 		err = commitOnFullDisk(dir)
 	case "fail":
@@ -128,22 +132,30 @@ func TestKilledAtRandom(t *testing.T) {
 		if round%10 != 0 && round != rounds-1 {
 			continue // the next child opens what this one left
 		}
-		s, err := store.Open(p.path, p.root)
-		if err != nil {
-			t.Fatalf("round %d, after %d commits: %v", round, commits, err)
-		}
-		for i := range crowd {
-			r, err := s.Get(uuid(i))
-			if err != nil || r.Generation < acknowledged[i] || !bytes.Equal(r.Key, guest(i).Key) || r.Generation > 1 && !bytes.Equal(r.State, state(i, int(r.Generation))) {
-				t.Fatalf("round %d: vTPM %d, generation %d was acknowledged: %+v, %v", round, i, acknowledged[i], r, err)
-			}
-		}
-		must(t, s.Verify(func(f store.Fault) { t.Fatalf("round %d: %s: %v", round, f.UUID, f.Err) }))
-		must(t, s.Close())
+		p.check(t, &acknowledged, fmt.Sprintf("round %d, after %d commits", round, commits))
 	}
 	if acknowledged[0] < uint64(rounds)/crowd {
 		t.Errorf("only %d commits of the first vTPM were acknowledged", acknowledged[0])
 	}
+}
+
+// check opens the store: each vTPM must be who it was, and no older than what was acknowledged.
+func (p place) check(t *testing.T, acknowledged *[crowd]uint64, when string) {
+	t.Helper()
+	s, err := store.Open(p.path, p.root)
+	if err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+	for i := range crowd {
+		r, err := s.Get(uuid(i))
+		if err != nil || r.Generation < acknowledged[i] || r.Generation > acknowledged[i]+1 ||
+			!bytes.Equal(r.Key, guest(i).Key) || !bytes.Equal(r.State, state(i, int(r.Generation))) {
+			t.Fatalf("%s: vTPM %d, generation %d was acknowledged: %+v, %v", when, i, acknowledged[i], r, err)
+		}
+		acknowledged[i] = r.Generation
+	}
+	must(t, s.Verify(func(f store.Fault) { t.Fatalf("%s: %s: %v", when, f.UUID, f.Err) }))
+	must(t, s.Close())
 }
 
 // killed runs a child until it has acknowledged some commits, and kills it in the next.
@@ -173,6 +185,82 @@ func killed(t *testing.T, dir string, commits int, acknowledged *[crowd]uint64) 
 	}
 	c.Wait()
 	return seen
+}
+
+// commitOnce does each thing once, on one thread so that its system calls can be counted, and
+// goes on after what fails.
+func commitOnce(dir string) error {
+	runtime.LockOSThread()
+	path, root := inFolder(dir)
+	s, err := store.Open(path, root)
+	if err != nil {
+		return err
+	}
+	r, err := s.Get(uuid(0))
+	if err != nil {
+		return err
+	}
+	for i := range uint64(2) {
+		if g := r.Generation + 1 + i; s.PutState(uuid(0), g, state(0, int(g))) == nil {
+			fmt.Println(0, g)
+		} else {
+			break
+		}
+	}
+	extra := guest(crowd)
+	s.Remove(extra.UUID)
+	s.NextEpoch()
+	s.Add(extra)
+	return s.Close()
+}
+
+// At each system call that writes, the process is killed, or the disk fails.
+func TestEachSystemCallKilledOrFailed(t *testing.T) {
+	testbed.Need(t, "strace")
+	for _, what := range []string{"signal=KILL", "error=EIO"} {
+		for _, call := range []string{"pwrite64", "ftruncate", "fdatasync", "fsync", "renameat"} {
+			t.Run(call+" "+what, func(t *testing.T) {
+				p := crowdIn(t, folder(t))
+				acknowledged := [crowd]uint64{}
+				for i := range acknowledged {
+					acknowledged[i] = 1
+				}
+				for n := 1; ; n++ {
+					hit := p.inject(t, fmt.Sprintf("%s:%s:when=%d", call, what, n), &acknowledged)
+					p.check(t, &acknowledged, fmt.Sprintf("at %s number %d", call, n))
+					if !hit {
+						if n < 4 && call != "ftruncate" {
+							t.Errorf("only %d calls were hit", n-1)
+						}
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// inject runs a child under strace and reports whether its call was reached.
+func (p place) inject(t *testing.T, how string, acknowledged *[crowd]uint64) (hit bool) {
+	t.Helper()
+	c := child(t, "once", filepath.Dir(p.path))
+	trace := filepath.Join(t.TempDir(), "trace")
+	call, _, _ := strings.Cut(how, ":")
+	c.Args = append([]string{"strace", "-f", "-qq", "-o", trace, "-e", "trace=" + call, "-e", "inject=" + how}, c.Args...)
+	path, err := exec.LookPath("strace")
+	must(t, err)
+	c.Path = path
+	out, _ := c.Output() // how it ended is what the injection is about
+	for line := range strings.Lines(string(out)) {
+		if g, ok := strings.CutPrefix(strings.TrimSpace(line), "0 "); ok {
+			n, err := strconv.ParseUint(g, 10, 64)
+			must(t, err)
+			acknowledged[0] = max(acknowledged[0], n)
+		}
+	}
+	log, err := os.ReadFile(trace)
+	must(t, err)
+	return bytes.Contains(log, []byte("INJECTED")) || bytes.Contains(log, []byte("killed by SIGKILL"))
 }
 
 // The power fails in a commit. Before the first fsync any part of the written sectors may

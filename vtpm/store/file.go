@@ -31,9 +31,10 @@ func openFile(path string) (*bolt.DB, error) { return openWith(path, os.O_RDWR, 
 func readFile(path string) (*bolt.DB, error) { return openWith(path, os.O_RDONLY, syscall.LOCK_SH) }
 
 func openWith(path string, mode, lock int) (*bolt.DB, error) {
+	var f *os.File
 	// bbolt locks the file too, on the same descriptor, which finds the lock taken by itself.
-	o := options(func(string, int, os.FileMode) (*os.File, error) {
-		f, err := os.OpenFile(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	o := options(func(string, int, os.FileMode) (_ *os.File, err error) {
+		f, err = os.OpenFile(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w at %s", ErrMissing, path)
 		}
@@ -52,6 +53,9 @@ func openWith(path string, mode, lock int) (*bolt.DB, error) {
 		db, err = bolt.Open(path, 0o600, o)
 		return err
 	})
+	if broke := (*brokeError)(nil); errors.As(err, &broke) {
+		f.Close() // bbolt does so after an error, and not after a panic
+	}
 	return db, err
 }
 

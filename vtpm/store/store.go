@@ -26,7 +26,7 @@ type Store struct {
 	mu   sync.RWMutex // held for reading while a transaction begins, for writing while one commits
 	keys *keys
 	root rootRecord // the newest: what the file says must lead to it
-	// The commits that wrote the newest epoch, and the epoch that the counter has confirmed.
+	// The commits that wrote the newest epoch, and the newest that the counter has confirmed.
 	wrote, began uint64
 	err          error // why nothing is answered any more
 	stuck        bool  // bbolt gave up in the middle of a commit and holds its locks
@@ -145,22 +145,6 @@ func Open(path string, root Root) (*Store, error) {
 	return s, nil
 }
 
-// begin begins the first epoch of an opened store.
-func (s *Store) begin() error {
-	now, err := s.rooted.Epoch()
-	if err != nil {
-		return err
-	}
-	if s.root.epoch == now+1 {
-		// The power failed between the file's step and the counter's, and there may be copies of
-		// that epoch. First its end is made up for.
-		if err := s.NextEpoch(); err != nil {
-			return err
-		}
-	}
-	return s.NextEpoch()
-}
-
 // prove reads the root record and authenticates it.
 func (s *Store) prove(key []byte) error {
 	return protect(func() error {
@@ -176,54 +160,6 @@ func (s *Store) prove(key []byte) error {
 			return err
 		})
 	})
-}
-
-// NextEpoch begins an epoch: one write to the TPM's NV memory, after which every copy of
-// the file that was made before is refused. Other calls go on meanwhile. When
-// it returns an error, the next call makes the steps that are missing.
-func (s *Store) NextEpoch() error {
-	s.epochs.Lock()
-	defer s.epochs.Unlock()
-	now, err := s.rooted.Epoch()
-	if err != nil {
-		return err
-	}
-	s.mu.RLock()
-	epoch, err := s.root.epoch, s.err
-	s.mu.RUnlock()
-	if err != nil {
-		return err
-	}
-	switch {
-	case epoch < now:
-		return fmt.Errorf("the vTPM store: %w: it is of epoch %d, and the TPM's counter stands at %d", ErrRolledBack, epoch, now)
-	case epoch > now+1:
-		return fmt.Errorf("%w: it is of epoch %d, and the counter stands at %d", ErrAhead, epoch, now)
-	case epoch == now:
-		// The file first. Were the counter first and the power failed then, a file one epoch
-		// behind would have to be accepted, and any file one epoch old would be such a file.
-		err := s.commit(func(_ *tree, r *rootRecord) error {
-			r.epoch, s.wrote = now+1, r.sequence
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := s.rooted.Advance(now); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.began = s.wrote // commits made while the counter moved are of this epoch
-	return nil
-}
-
-// Changed reports whether there was a commit since the epoch began.
-func (s *Store) Changed() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.root.sequence != s.began
 }
 
 // commit makes one transaction: what it changes in the tree is durable when it returns
@@ -323,7 +259,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	if usable && s.Changed() {
+	// Twice where the last epoch's second step failed before: then the first makes up for it, and
+	// the commits since are of that epoch.
+	for i := 0; i < 2 && usable && err == nil && s.Changed(); i++ {
 		err = s.NextEpoch()
 	}
 	return errors.Join(err, s.close())

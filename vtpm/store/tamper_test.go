@@ -295,6 +295,27 @@ func TestAnEpochThatWasNotBegunIs(t *testing.T) {
 	}
 }
 
+// An epoch whose second step failed until the store was closed had commits, and so there
+// may be copies: the end needs an epoch of its own.
+func TestTheLastEpochIsNotTheOneThatFailed(t *testing.T) {
+	s := newSafe(t)
+	s.fill(1)
+	s.root.fail = errors.New("no answer")
+	if err := s.NextEpoch(); !errors.Is(err, s.root.fail) {
+		t.Fatalf("the epoch began: %v", err)
+	}
+	must(t, s.PutState(uuid(0), 2, state(0, 2)))
+	window, err := os.ReadFile(s.path)
+	must(t, err)
+	must(t, s.PutState(uuid(0), 3, state(0, 3)))
+	s.root.fail = nil
+	must(t, s.Close())
+	must(t, os.WriteFile(s.path, window, 0o600))
+	if _, err := store.Open(s.path, s.root); !errors.Is(err, store.ErrRolledBack) {
+		t.Errorf("a copy from the epoch that failed: %v", err)
+	}
+}
+
 func TestTheCounterMovesOncePerEpoch(t *testing.T) {
 	s := newSafe(t)
 	if s.root.writes != 2 { // made, opened
