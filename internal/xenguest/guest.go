@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,31 +37,15 @@ func await(args []string) error {
 	return nil
 }
 
-// load loads a module that lies anywhere in the initramfs.
-func load(args []string) error {
-	var found string
-	filepath.Walk("/lib/modules", func(path string, _ os.FileInfo, _ error) error {
-		if filepath.Base(path) == args[0]+".ko" {
-			found = path
+// rebind takes a device of Xen's from its driver and gives it back, as if the driver were
+// unloaded and loaded again.
+func rebind(args []string) error {
+	for _, how := range []string{"unbind", "bind"} {
+		if err := os.WriteFile("/sys/bus/xen/drivers/"+args[0]+"/"+how, []byte(args[1]), 0o200); err != nil {
+			return err
 		}
-		return nil
-	})
-	f, err := os.Open(found)
-	if err != nil {
-		return err
 	}
-	defer f.Close()
-	return unix.FinitModule(int(f.Fd()), "", 0)
-}
-
-// unload unloads a module once nobody uses it any more.
-func unload(args []string) error {
-	var err error
-	if wait(20*time.Second, func() bool { err = unix.DeleteModule(args[0], 0); return !errors.Is(err, unix.EAGAIN) }) != nil {
-		users, _ := os.ReadFile("/sys/module/" + args[0] + "/refcnt")
-		return fmt.Errorf("%w; it has %s users", err, bytes.TrimSpace(users))
-	}
-	return err
+	return nil
 }
 
 // useTPM reads PCR 0 and random bytes, and prints them.

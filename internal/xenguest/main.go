@@ -20,14 +20,14 @@ in dom0:
   manager                    serve vTPMs, with swtpm and nothing more
 in a guest:
   await WORD                 wait for a word from dom0
-  load NAME, unload NAME     a module of the kernel
+  rebind DRIVER DEVICE       take a device from its driver and give it back
   tpm 1.2|2.0 DEVICE         read a PCR and random bytes
 `
 
 func main() {
 	words := map[string]func(args []string) error{
 		"dom0": startDom0, "start": startProgram, "kill": killProgram, "timed": timed, "expect": expect, "tell": tell,
-		"consoles": consoles, "manager": manage, "await": await, "load": load, "unload": unload, "tpm": useTPM,
+		"consoles": consoles, "manager": manage, "await": await, "rebind": rebind, "tpm": useTPM,
 	}
 	if len(os.Args) < 2 || words[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)
