@@ -1,0 +1,35 @@
+package manager_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/antievilmaid/aem/vtpm/manager"
+)
+
+// FuzzOpenState takes apart what may be anything. What it takes out can be put in again.
+func FuzzOpenState(f *testing.F) {
+	key := bytes.Repeat([]byte{5}, 32)
+	sealed := manager.SealState([]byte("a TPM's state"), key)
+	seeds := [][]byte{nil, sealed, []byte("\x02\x01\x00\x0a\x00\x00\x00\x00\x00\x13\x00\x01\x00\x00\x00\x03abc")}
+	for i, seed := range seeds {
+		if _, err := manager.OpenState(seed, key); (err == nil) != (i > 0) {
+			f.Fatalf("seed %d: %v", i, err)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		plain, err := manager.OpenState(b, key)
+		if err != nil {
+			if !errors.Is(err, manager.ErrForeignState) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := manager.OpenState(manager.SealState(plain, key), key)
+		if err != nil || !bytes.Equal(plain, again) {
+			t.Fatalf("%x became %x, %v", plain, again, err)
+		}
+	})
+}
