@@ -8,6 +8,20 @@ import (
 	"github.com/antievilmaid/aem/vtpm/manager"
 )
 
+// Who spoils a state on its way is noticed, whatever byte it is. The second one, the oldest version that can read it,
+// says nothing.
+func TestASpoiltStateIsNoticed(t *testing.T) {
+	key := bytes.Repeat([]byte{5}, 32)
+	sealed := manager.SealState(bytes.Repeat([]byte("a TPM's state"), 9), key)
+	for i := range sealed {
+		evil := bytes.Clone(sealed)
+		evil[i] ^= 0x40
+		if _, err := manager.OpenState(evil, key); i != 1 && !errors.Is(err, manager.ErrForeignState) {
+			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+}
+
 // FuzzOpenState takes apart what may be anything. What it takes out can be put in again.
 func FuzzOpenState(f *testing.F) {
 	key := bytes.Repeat([]byte{5}, 32)
