@@ -99,6 +99,7 @@ func (r *running) start(ctx context.Context) (err error) {
 		m.users.give(user)
 		return err
 	}
+	r.ownerless = make(chan struct{})
 	go r.watch(r.emulator, user)
 	r.inherits = inheritance(steps)
 	if err := r.emulator.PowerOn(ctx, r.inherits); err != nil {
