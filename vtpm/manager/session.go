@@ -76,7 +76,7 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	guard := filter.Guard{Version: s.version, Localities: s.policy.localities()}
+	guard := filter.Guard{Version: s.version, Localities: s.policy.localities(), Translate: !s.guest.Firmware}
 	return guard.Run(at, command, func(command []byte) ([]byte, error) {
 		rsp, changed, err := s.emulator.Execute(ctx, at, command)
 		if err == nil && changed {
