@@ -1,7 +1,9 @@
 package vtpmproof
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,7 +18,7 @@ import (
 // guest has beside its first process. The last two are loaded by name: the way to the TPM, and
 // cryptsetup's reader of systemd's tokens.
 var (
-	needed   = []string{"qemu-system-x86_64", "swtpm", "ldd"}
+	needed   = []string{"qemu-system-x86_64", "swtpm", "ldd", ovmfCode, ovmfVars}
 	programs = []string{
 		"tpm2", "tpm2_eventlog", "base64", "dd", "cryptsetup", "systemd-cryptenroll", cryptsetup,
 		"/lib/x86_64-linux-gnu/libtss2-tcti-device.so.0",
@@ -24,7 +26,10 @@ var (
 	}
 )
 
-const cryptsetup = "/lib/systemd/systemd-cryptsetup"
+const (
+	cryptsetup         = "/lib/systemd/systemd-cryptsetup"
+	ovmfCode, ovmfVars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
 
 // run is a step with one of programs.
 func run(t *testing.T, args ...string) testbed.Step {
@@ -45,6 +50,7 @@ func tool(t *testing.T, args ...string) testbed.Step {
 
 // computer is a guest as its owner describes it.
 type computer struct {
+	uefi   bool              // OVMF in place of SeaBIOS
 	device string            // tpm-tis or tpm-crb
 	disk   string            // /dev/vda
 	files  map[string]string // in its initramfs
@@ -59,11 +65,19 @@ func (c computer) config(t *testing.T, socket string, steps []testbed.Step) test
 		im.File(name, 0o600, []byte(content))
 	}
 	im.Dir("tmp", 0o700)
-	return testbed.Config{
+	config := testbed.Config{
 		Image: im, Memory: 768, TPM: socket, TPMDevice: c.device, Drives: []testbed.Drive{{Path: c.disk}},
 		// Without it a guest that wakes from suspend to RAM has fresh PCRs (package vtpm/qemu).
 		Extra: []string{"-global", "ICH9-LPC.disable_s3=1"},
 	}
+	if c.uefi {
+		vars := filepath.Join(t.TempDir(), "vars")
+		b, err := os.ReadFile(ovmfVars)
+		must(t, err)
+		must(t, os.WriteFile(vars, b, 0o600))
+		config.Extra = append(config.Extra, "-drive", "if=pflash,format=raw,readonly=on,file="+ovmfCode, "-drive", "if=pflash,format=raw,file="+vars)
+	}
+	return config
 }
 
 // answer is how a step ended, and what it printed.
