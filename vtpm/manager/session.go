@@ -94,7 +94,7 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 			s.counters.keptBack.Add(1)
 		}
 	}()
-	guard := filter.Guard{Version: s.version, Localities: s.policy.localities()}
+	guard := filter.Guard{Version: s.version, Localities: s.policy.localities(), Translate: !s.guest.Firmware}
 	return guard.Run(at, command, func(command []byte) ([]byte, error) {
 		sent = true
 		rsp, changed, err := s.emulator.Execute(ctx, at, command)
