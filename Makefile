@@ -33,9 +33,10 @@ $(PROGRAMS:%=build/bin/%):
 deps: ## install the emulators and tools that tests and demo need (apt-get)
 	@scripts/install-deps
 
-kernel: ## fetch Debian's kernel and Xen for the guests into build
+kernel: ## fetch Debian's kernel, Xen and its tools for the guests into build
 	@scripts/fetch-kernel
 	@scripts/fetch-xen
+	@scripts/fetch-xen-tools
 
 check: ## formatting, go vet, staticcheck
 	@unformatted=$$(gofmt -l $(SOURCES)); \
@@ -83,6 +84,9 @@ install: build ## programs, manual pages and shell completions into DESTDIR/PREF
 		$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(PROGRAMS:%=build/bin/%) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 docs/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -D -m 644 dist/systemd/vtpmd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/vtpmd.service
+	install -D -m 755 dist/vtpm/vtpm-bootloader $(DESTDIR)$(PREFIX)/lib/vtpmd/vtpm-bootloader
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/aem/vtpm dist/vtpm/*.cfg dist/vtpm/libvirt.xml dist/vtpm/vtpmd.default
 	for p in $(PROGRAMS); do \
 		build/bin/$$p completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p && \
 		build/bin/$$p completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_$$p && \

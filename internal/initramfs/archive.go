@@ -66,6 +66,12 @@ func (a *Archive) CharDevice(name string, perm, major, minor uint64) {
 	a.add(cpio.CharDev(clean(name), perm, major, minor))
 }
 
+// Has says whether an entry was added.
+func (a *Archive) Has(name string) bool {
+	_, ok := a.entries[clean(name)]
+	return ok
+}
+
 func (a *Archive) add(r cpio.Record) {
 	name := r.Name
 	if name == "." || name == ".." || strings.HasPrefix(name, "../") || strings.ContainsRune(name, 0) {

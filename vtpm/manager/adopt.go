@@ -226,14 +226,16 @@ func (r *running) takeOver(ctx context.Context, user uint32, files map[string]*o
 	if kept != now && kept != stored {
 		return errors.New("the store has another state of it than the one that it goes on from")
 	}
-	if r.policy, err = parsePolicy(record.Config); err != nil {
+	if r.policy, err = ParsePolicy(record.Config); err != nil {
 		return err
 	}
-	steps, err := r.launch.Steps(banks(r.version))
+	steps, err := r.launch.Steps(Banks(r.version))
 	if err != nil {
 		return err
 	}
 	r.inherits, r.generation, r.unanswered, r.emulator = inheritance(steps), record.Generation, under, e
+	r.ownerless = make(chan struct{})
+	defer r.publish()
 	go r.watch(e, user)
 	r.sheet.stored(record.State)
 	r.tell("adopted", "its manager died, and it goes on where it was")

@@ -7,6 +7,7 @@ import (
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/emulator"
 	"github.com/antievilmaid/aem/vtpm/measure"
+	"github.com/antievilmaid/aem/vtpm/store"
 )
 
 // Attach gives a guest its vTPM, or says why not.
@@ -14,6 +15,9 @@ func (m *Manager) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error
 	s, err := m.attach(ctx, g)
 	if err != nil {
 		err = fmt.Errorf("the guest %s does not get the vTPM %s: %w", g.Domain, g.UUID, err)
+		c := m.counted(g.UUID)
+		c.refusals.Add(1)
+		c.refusal.Store(&Refusal{m.Now(), err.Error()})
 		m.Tell(Happening{Kind: "refused", UUID: g.UUID, Guest: g.Domain, Text: err.Error()})
 		return nil, err
 	}
@@ -66,25 +70,31 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 
 // newRunning is a vTPM that does not run yet. m.mu is held.
 func newRunning(m *Manager, g vtpm.Guest) *running {
-	return &running{manager: m, guest: g}
+	return &running{manager: m, guest: g, counters: m.countersOf(g.UUID), since: m.Now(), gone: make(chan struct{})}
 }
 
 // start reads the vTPM from the store and switches it on.
 func (r *running) start(ctx context.Context) (err error) {
 	m := r.manager
+	if err := isOwn(r.guest.UUID); err != nil {
+		return err
+	}
 	record, err := m.Store.Get(r.guest.UUID)
 	if err != nil {
 		return err
 	}
 	defer record.Wipe()
-	if r.policy, err = parsePolicy(record.Config); err != nil {
+	if r.policy, err = ParsePolicy(record.Config); err != nil {
 		return err
 	}
 	r.version, r.generation = record.Family, record.Generation
+	if err := r.markLate(record.Flags); err != nil {
+		return err
+	}
 	if r.launch, err = r.launchOf(); err != nil {
 		return err
 	}
-	steps, err := r.launch.Steps(banks(r.version))
+	steps, err := r.launch.Steps(Banks(r.version))
 	if err != nil {
 		return err
 	}
@@ -97,6 +107,7 @@ func (r *running) start(ctx context.Context) (err error) {
 		m.users.give(user)
 		return err
 	}
+	r.ownerless = make(chan struct{})
 	go r.watch(r.emulator, user)
 	r.inherits = inheritance(steps)
 	if err := r.emulator.PowerOn(ctx, r.inherits); err != nil {
@@ -113,6 +124,21 @@ func (r *running) start(ctx context.Context) (err error) {
 	}
 	r.tell("started", fmt.Sprintf("a fresh %s; its guest's start counts as %s", r.version, r.launch.Start))
 	return nil
+}
+
+// FlagLate, in a record's flags, says that the vTPM was once attached to a guest that ran already. What was
+// sealed to it then, nobody can say who sealed it.
+const FlagLate = 1 << 0
+
+// markLate marks a vTPM whose guest is late, for good.
+func (r *running) markLate(flags uint32) error {
+	if !r.guest.Late || flags&FlagLate != 0 {
+		return nil
+	}
+	return r.manager.Store.Change(r.guest.UUID, func(x *store.Record) error {
+		x.Flags |= FlagLate
+		return nil
+	})
 }
 
 // launchOf is what the vTPM is told of its guest.
@@ -154,7 +180,20 @@ func (r *running) forget() {
 	defer r.manager.mu.Unlock()
 	if r.manager.running[r.guest.UUID] == r {
 		delete(r.manager.running, r.guest.UUID)
+		close(r.gone)
 	}
+}
+
+// Gone is closed when the guest that a vTPM has now is gone, and the vTPM shut down.
+func (m *Manager) Gone(u vtpm.UUID) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.running[u]; r != nil {
+		return r.gone
+	}
+	gone := make(chan struct{})
+	close(gone)
+	return gone
 }
 
 // Log is the measurement log of a running vTPM's guest, in the format of its family.
@@ -170,7 +209,7 @@ func (m *Manager) Log(u vtpm.UUID) ([]byte, error) {
 	if r.launch == nil {
 		return nil, fmt.Errorf("the vTPM %s does not run", u)
 	}
-	log, err := r.launch.Log(r.version, banks(r.version))
+	log, err := r.launch.Log(r.version, Banks(r.version))
 	if err != nil {
 		return nil, err
 	}

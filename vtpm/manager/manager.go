@@ -52,6 +52,7 @@ type Manager struct {
 	running  map[vtpm.UUID]*running
 	prepared map[vtpm.UUID]*Prepared
 	lost     map[vtpm.UUID]vtpm.Guest // whose vTPMs could not be adopted
+	counters map[vtpm.UUID]*counters
 }
 
 // New begins with no vTPM running.
@@ -62,7 +63,7 @@ func New(c Config) *Manager {
 	if c.Tell == nil {
 		c.Tell = func(Happening) {}
 	}
-	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}, lost: map[vtpm.UUID]vtpm.Guest{}}
+	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}, lost: map[vtpm.UUID]vtpm.Guest{}, counters: map[vtpm.UUID]*counters{}}
 }
 
 // Close shuts down all vTPMs in order. The store stays open: it is the caller's.
@@ -81,9 +82,9 @@ func (m *Manager) Close() error {
 	return errors.Join(errs...)
 }
 
-// banks are those of a vTPM that was made here: swtpm's, which nobody can change, because the platform's
+// Banks are those of a vTPM that was made here: swtpm's, which nobody can change, because the platform's
 // authorisation is closed before the guest's first command.
-func banks(v tpm.Version) []tpm.Alg {
+func Banks(v tpm.Version) []tpm.Alg {
 	if v == tpm.V12 {
 		return []tpm.Alg{tpm.SHA1}
 	}
@@ -92,6 +93,9 @@ func banks(v tpm.Version) []tpm.Alg {
 
 // Create makes a new vTPM, with an identity that nobody had before.
 func (m *Manager) Create(ctx context.Context, u vtpm.UUID, name string, v tpm.Version, p Policy) error {
+	if err := isOwn(u); err != nil {
+		return err
+	}
 	r := &store.Record{UUID: u, Family: v, Name: name, Created: m.Now(), Changed: m.Now(), Key: newKey()}
 	defer r.Wipe()
 	var err error
@@ -116,6 +120,9 @@ func (m *Manager) Create(ctx context.Context, u vtpm.UUID, name string, v tpm.Ve
 
 // Remove destroys a vTPM that no guest uses.
 func (m *Manager) Remove(u vtpm.UUID) error {
+	if err := isOwn(u); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.running[u] != nil || m.prepared[u] != nil {

@@ -19,11 +19,14 @@ type Policy struct {
 	// HostPCRs are PCRs of the host, such as "0-7,12", whose values are extended into the same PCRs
 	// of the vTPM.
 	HostPCRs string `json:"host_pcrs,omitempty"`
+	// QEMU is the user whose QEMU may connect to the vTPM's socket. Where it is nil there is
+	// no such socket.
+	QEMU *uint32 `json:"qemu,omitempty"`
 }
 
-// parsePolicy reads what is in a record. Unknown keys are refused: a later version's
+// ParsePolicy reads what is in a record (store.Record.Config). Unknown keys are refused: a later version's
 // restriction must not be dropped in silence.
-func parsePolicy(b []byte) (Policy, error) {
+func ParsePolicy(b []byte) (Policy, error) {
 	var p Policy
 	if len(b) == 0 {
 		return p, nil

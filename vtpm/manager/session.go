@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
@@ -27,13 +29,20 @@ type running struct {
 	policy     Policy
 	version    tpm.Version
 	generation uint64
-	session    *session // the guest's, nil while it has let go of its device
+	counters   *counters
+	since      time.Time
+	gone       chan struct{} // closed when it is not in the list any more
+	ownerless  chan struct{} // closed when its emulator's user was given back
+	session    *session      // the guest's, nil while it has let go of its device
 	paused     error
 	ended      bool
 
 	sheet      *sheet      // what the next manager has to know
 	unanswered *unanswered // the last manager's
 	returning  bool        // adopted, and its guest was not seen yet
+	died       bool
+
+	seen atomic.Pointer[Running] // as others see it
 }
 
 // session is one connection of a guest.
@@ -57,6 +66,7 @@ func (r *running) connect(g vtpm.Guest) (*session, error) {
 
 func (r *running) open() *session {
 	r.session, r.returning = &session{r}, false
+	r.publish()
 	return r.session
 }
 
@@ -82,8 +92,17 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	guard := filter.Guard{Version: s.version, Localities: s.policy.localities()}
+	began, sent := time.Now(), false
+	defer func() {
+		s.counters.commands.Add(1)
+		s.counters.nanoseconds.Add(int64(time.Since(began)))
+		if !sent {
+			s.counters.keptBack.Add(1)
+		}
+	}()
+	guard := filter.Guard{Version: s.version, Localities: s.policy.localities(), Translate: !s.guest.Firmware}
 	return guard.Run(at, command, func(command []byte) ([]byte, error) {
+		sent = true
 		rsp, changed, err := s.execute(ctx, at, command)
 		defer s.sheet.delivered(len(rsp))
 		if err == nil && changed {
@@ -104,12 +123,16 @@ func (r *running) commit() error {
 		was := r.paused
 		r.paused = fmt.Errorf("%w: %w", ErrPaused, err)
 		if was == nil {
+			r.counters.paused.Add(1)
+			r.publish()
 			r.tell("paused", r.paused.Error())
 		}
 		return r.paused
 	}
 	r.generation++
 	r.sheet.stored(state)
+	r.counters.commits.Add(1)
+	defer r.publish()
 	if r.paused != nil {
 		r.paused = nil
 		r.tell("resumed", "its state could be stored again")
@@ -126,9 +149,13 @@ func (r *running) tell(kind, text string) {
 func (r *running) watch(e *emulator.Emulator, user uint32) {
 	<-e.Done()
 	r.manager.users.give(user)
+	close(r.ownerless)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended {
+		r.died = true
+		r.counters.died.Add(1)
+		r.publish()
 		r.tell("died", "its emulator ended without being told to; its guest has no TPM until it starts anew")
 	}
 }
@@ -162,6 +189,7 @@ func (s *session) Close() error {
 	defer s.mu.Unlock()
 	if s.session == s {
 		s.session = nil
+		s.publish()
 		s.tell("left", "the guest let go of its vTPM, and may come back")
 	}
 	return nil
@@ -188,6 +216,8 @@ func (r *running) finish(why string) error {
 	if errors.Is(err, emulator.ErrEnded) {
 		err = nil // it was killed before, and that was said then
 	}
+	r.emulator.Kill() // where it did not end in order
+	<-r.ownerless
 	// What the TPM wrote at its shutdown counts, too: without it, the next start looks like
 	// one after a power cut, and counts against its owner.
 	err = errors.Join(err, r.commit())

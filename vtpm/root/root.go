@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 
-	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm/store"
@@ -57,19 +55,6 @@ func Create(dir string, chip Chip, backend seal.Backend, credential []byte, p Po
 	secret := &payload{key: make([]byte, store.KeySize), credential: bytes.Clone(credential)}
 	rand.Read(secret.key)
 	rand.Read(secret.id[:])
-	return create(dir, chip, backend, secret, p)
-}
-
-// Transfer is Create with the key that was escrowed, for another TPM than the one that it was
-// made on: the old one broke, or was cleared. The store's epoch is not this TPM's; it
-// is taken over with store.Restore.
-func Transfer(dir string, chip Chip, backend seal.Backend, credential, escrow []byte, p Policy) (*Root, error) {
-	secret, err := parsePayload(escrow)
-	if err != nil {
-		return nil, err
-	}
-	clear(secret.credential)
-	secret.credential = bytes.Clone(credential)
 	return create(dir, chip, backend, secret, p)
 }
 
@@ -146,58 +131,6 @@ func find(dir string, chip Chip) (*seal.Record, seal.Backend, error) {
 		return nil, nil, fmt.Errorf("%w: it is not the root of a vTPM store", seal.ErrDamaged)
 	}
 	return record, backend, nil
-}
-
-// Recover opens a root on its own TPM with what was escrowed, where its record does not open,
-// because the machine was changed before the change was approved, or is lost. It seals for the
-// states given and leaves the counter where it is: the store is as fresh as it
-// was, and an old one is refused as before.
-func Recover(dir string, chip Chip, escrow []byte, p Policy) (*Root, error) {
-	if err := p.check(); err != nil {
-		return nil, err
-	}
-	secret, err := parsePayload(escrow)
-	if err != nil {
-		return nil, err
-	}
-	r := &Root{dir: dir, chip: chip, secret: secret, states: p.States}
-	if err := r.useEscrow(); err != nil {
-		r.Close()
-		return nil, err
-	}
-	return r, nil
-}
-
-func (r *Root) useEscrow() (err error) {
-	if r.backend, err = r.chip.Backend(r.secret.anchor); err != nil {
-		return err
-	}
-	list, err := seal.Read(os.DirFS(r.dir))
-	if err != nil && !errors.Is(err, seal.ErrNoRecord) {
-		return err
-	}
-	for _, s := range list {
-		if old, err := seal.Parse(s.Bytes); err == nil && old.Medium != seal.MediumID(r.secret.id) {
-			return fmt.Errorf("what was escrowed is the key of the store %s, and in %s is the root of %s", r.secret.id, r.dir, ID(old.Medium))
-		}
-	}
-	now, err := r.backend.Generation()
-	if err != nil {
-		return err
-	}
-	record, actual, err := r.record(now)
-	if err != nil {
-		return err
-	}
-	if err := r.backend.Rehearse(record, record.Match(actual)); err != nil {
-		return fmt.Errorf("the new record does not open on trial; nothing was changed: %w", err)
-	}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return fmt.Errorf("make the folder for the vTPM store's root: %w", err)
-	}
-	// Named as package seal names them (docs/formats/record.md). It replaces a record that
-	// does not open, with the same key in it.
-	return durable.Write(filepath.Join(r.dir, fmt.Sprintf("record-%016x.aem", now)), record.Bytes(), nil)
 }
 
 // record seals the secret for a generation. It also returns what the PCRs hold.
@@ -282,18 +215,6 @@ func (r *Root) ID() (ID, error) {
 		return ID{}, ErrClosed
 	}
 	return r.secret.id, nil
-}
-
-// Escrow is what [Recover] and [Transfer] take: the key, and what moves the counter. Who
-// has it opens every copy of the store anywhere. The caller encrypts it to a key that
-// is kept offline, and wipes it.
-func (r *Root) Escrow() ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.secret == nil {
-		return nil, ErrClosed
-	}
-	return r.secret.encode(), nil
 }
 
 // Close forgets the key.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/vtpm"
+	"github.com/antievilmaid/aem/vtpm/admin"
+	"github.com/antievilmaid/aem/vtpm/manager"
+)
+
+var _ admin.Host = (*daemon)(nil)
+
+// Status is what the administrator is told of the host.
+func (d *daemon) Status() (admin.Status, error) {
+	s := admin.Status{
+		Version: cli.Version, TPM: d.machine.Device(), Grade: d.host.Grade.String(), Launch: d.launch, Approved: labels(d.root.Policy().States),
+		Running: len(d.manager.Running()), Frontends: d.frontends, Missing: d.emulators.Missing(),
+	}
+	id, err := d.root.ID()
+	if err != nil {
+		return s, err
+	}
+	s.Root = id.String()
+	if s.Epoch, err = d.root.Epoch(); err != nil {
+		return s, err
+	}
+	if err := d.audit.wrong(); err != nil {
+		s.Journal = err.Error()
+	}
+	s.VTPMs, err = d.manager.Count()
+	return s, err
+}
+
+func labels(states []seal.State) []string {
+	list := []string{}
+	for _, s := range states {
+		list = append(list, fmt.Sprintf("%s (PCRs %s)", s.Label, s.PCRs))
+	}
+	return list
+}
+
+// Approve takes over what the machine's own set-up approves.
+func (d *daemon) Approve() (*admin.Approval, error) {
+	before, after, err := d.machine.Approve(d.root, d.store)
+	if err != nil {
+		return nil, err
+	}
+	a := &admin.Approval{Before: labels(before), After: labels(after)}
+	if a.Epoch, err = d.root.Epoch(); err != nil {
+		return nil, err
+	}
+	d.audit.note(journal.Approved, fmt.Sprintf("the store opens in %d boots", len(after)), map[string]string{"states": fmt.Sprint(a.After)})
+	return a, nil
+}
+
+// Journal is the audit log.
+func (d *daemon) Journal() (*journal.Journal, error) {
+	return d.audit.journal, d.audit.check(d.manager)
+}
+
+// AcceptJournal takes it as it is.
+func (d *daemon) AcceptJournal() error { return d.audit.accept(d.manager) }
+
+// Socket is where QEMU reaches a vTPM.
+func (d *daemon) Socket(u vtpm.UUID, p manager.Policy) string {
+	if p.QEMU == nil {
+		return ""
+	}
+	return d.sockets.path(u)
+}
+
+// Made opens the socket of a vTPM.
+func (d *daemon) Made(u vtpm.UUID, p manager.Policy) {
+	if err := d.sockets.serve(u, p); err != nil {
+		d.log.Error("QEMU can't reach a vTPM", "vtpm", u.String(), "because", err)
+	}
+}
+
+// Removed closes it.
+func (d *daemon) Removed(u vtpm.UUID) { d.sockets.close(u) }

@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/antievilmaid/aem/internal/manpage"
+)
+
+func TestManualPage(t *testing.T) { manpage.Check(t, newCommand()) }

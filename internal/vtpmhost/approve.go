@@ -1,0 +1,91 @@
+package vtpmhost
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/vtpm/root"
+	"github.com/antievilmaid/aem/vtpm/store"
+)
+
+// errNothing says that the machine's own set-up approves nothing that the store could take over.
+var errNothing = errors.New("this machine's own set-up approves no boot that the store could open in; run aem-setup approve, then vtpmctl approve")
+
+// approved are the boots that anti-evil-maid's own set-up on this machine approves, as far as the
+// store is concerned.
+func (m *Machine) approved(static bool) ([]seal.State, error) {
+	states, err := m.Approved(m.home())
+	if errors.Is(err, aem.ErrNotSetUp) || errors.Is(err, aem.ErrNothingApproved) {
+		return nil, fmt.Errorf("%w: %w", errNothing, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what this machine approves: %w", err)
+	}
+	launch := tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
+	var list []seal.State
+	for _, s := range states {
+		switch {
+		case s.PCRs&launch == launch:
+			s = root.Launched(s)
+		case static:
+			s = withoutHost(s)
+		default:
+			continue
+		}
+		if !contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 {
+		return nil, errNothing
+	}
+	return list, nil
+}
+
+// Approve has the store open in the boots that the machine's own set-up approves, and no
+// others: the caller must be in one of them. It returns what it was and what it is now.
+// An epoch begins, without which nothing would have changed.
+func (m *Machine) Approve(r *root.Root, s *store.Store) (before, after []seal.State, err error) {
+	before = r.Policy().States
+	static := r.Policy().Static
+	list, err := m.approved(static)
+	if err != nil {
+		return nil, nil, err
+	}
+	banks, err := m.Chip.ReadPCRs(readable)
+	if err != nil {
+		return nil, nil, err
+	}
+	here := false
+	for i := range list {
+		here = here || list[i].Match(banks)
+	}
+	if !here {
+		// The running boot is the way back if the next one does not come up.
+		for _, state := range before {
+			if state.Match(banks) && len(list) < seal.MaxStates {
+				list = append(list, state)
+			}
+		}
+	}
+	if err := r.Approve(root.Policy{States: list, Static: static}); err != nil {
+		return nil, nil, err
+	}
+	if err := s.NextEpoch(); err != nil {
+		return nil, nil, fmt.Errorf("seal the store's key to the approved boots: %w", err)
+	}
+	return before, list, nil
+}
+
+// contains reports whether a list has a state with the same PCRs and values.
+func contains(list []seal.State, s seal.State) bool {
+	for i := range list {
+		if list[i].PCRs == s.PCRs && len(list[i].Values) == len(s.Values) && list[i].Differing(s.Values) == 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,79 @@
+package vtpmhost
+
+import (
+	"errors"
+
+	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm/device"
+	"github.com/antievilmaid/aem/vtpm/root"
+	"github.com/antievilmaid/aem/vtpm/store"
+)
+
+// Refusal is why there are no vTPMs on this machine now.
+type Refusal struct {
+	Exit     aem.Exit
+	Sentence string
+	Advice   string
+	Detail   string
+}
+
+// refusals are looked through in this order: the first whose error is wrapped is it.
+var refusals = []struct {
+	err              error
+	exit             aem.Exit
+	sentence, advice string
+}{
+	{device.ErrNoTPM, aem.ExitNotPossible, "This machine shows no TPM, so nothing protects its guests' TPMs.",
+		"Look in the firmware's setup whether it is switched off, and whether the kernel has a driver for it."},
+	{ErrNotSetUp, aem.ExitNotPossible, "No vTPM manager was set up on this machine.",
+		"Run vtpmd init once, in a boot that was launched as approved. If it was set up, its folder was removed: do not run init."},
+	{ErrNotLaunched, aem.ExitMeasurements, "This boot was not a dynamic launch, so nothing vouches for what is running.",
+		"Boot the entry with the measured launch; or choose the weaker static root, with --static-root."},
+	{root.ErrNoLaunch, aem.ExitMeasurements, "This boot was not a dynamic launch, so nothing vouches for what is running.",
+		"Boot the entry with the measured launch; or choose the weaker static root, with --static-root."},
+	{seal.ErrMeasurements, aem.ExitMeasurements, "This boot is not one that was approved, so the guests' TPMs stay closed.",
+		"Boot an approved one and run vtpmctl approve there. If you changed nothing yourself, somebody else has."},
+	{seal.ErrCleared, aem.ExitOtherTPM, "The TPM is the right one, but it was cleared since the store was made.",
+		"The guests' TPMs can't be opened with it any more. If you did not clear it, somebody was in the firmware's setup."},
+	{seal.ErrOtherTPM, aem.ExitOtherTPM, "This is not the TPM that the store of guests' TPMs was made with.",
+		"Use the machine that it was made on."},
+	{seal.ErrOtherFamily, aem.ExitOtherTPM, "The store of guests' TPMs was made with a TPM of the other family.",
+		"Some firmwares can switch between TPM 1.2 and 2.0; switch back."},
+	{store.ErrRolledBack, aem.ExitStale, "The store of guests' TPMs was put back from an earlier time.",
+		"Put the newest one in its place. If there is none any more, vtpmd restore takes an older one, and says what that breaks."},
+	{store.ErrAhead, aem.ExitOtherTPM, "The store of guests' TPMs is newer than this TPM's counter knows.",
+		"The TPM, or the store, is another one than it was."},
+	{seal.ErrStale, aem.ExitStale, "The sealed key of the store is an older one than the TPM's counter demands.",
+		"The folder with the key was put back from an earlier time. Put the newest one in its place."},
+	{store.ErrOtherRoot, aem.ExitOtherTPM, "The store of guests' TPMs was made with another key.",
+		"Put the store in its place that belongs to the key."},
+	{store.ErrMissing, aem.ExitDamaged, "The store of guests' TPMs is missing.",
+		"Put it, or a backup of it, in its place: vtpmd restore. Nothing is made anew by itself."},
+	{store.ErrLost, aem.ExitDamaged, "Something was taken out of the store of guests' TPMs.",
+		"Put the newest one in its place, or a backup: vtpmd restore."},
+	{store.ErrAdded, aem.ExitDamaged, "Something was put into the store of guests' TPMs by somebody else.",
+		"Put the newest one in its place, or a backup: vtpmd restore."},
+	{store.ErrForeign, aem.ExitDamaged, "In the store of guests' TPMs one was exchanged for another.",
+		"Put the newest one in its place, or a backup: vtpmd restore."},
+	{store.ErrDamaged, aem.ExitDamaged, "The store of guests' TPMs is damaged.",
+		"Put a backup in its place: vtpmd restore. Look at the disk."},
+	{seal.ErrDamaged, aem.ExitDamaged, "The sealed key of the store is damaged.",
+		"Put the folder with the key back from a backup."},
+	{seal.ErrNoRecord, aem.ExitDamaged, "The sealed key of the store is missing.",
+		"Put the folder with the key back from a backup. Nothing is made anew by itself."},
+	{store.ErrBusy, aem.ExitError, "Another process has the store of guests' TPMs open.",
+		"Look whether vtpmd runs already."},
+	{store.ErrExists, aem.ExitError, "A vTPM manager was set up on this machine already.",
+		"To begin anew, and lose all vTPMs, move its folder away first."},
+}
+
+// Refuse finds the sentence for an error; nil where there is none of its own.
+func Refuse(err error) *Refusal {
+	for _, r := range refusals {
+		if errors.Is(err, r.err) {
+			return &Refusal{r.exit, r.sentence, r.advice, err.Error()}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+// Xenguest is what a machine of internal/xenbed needs besides its first process, in dom0 and
+// in the guests: a word for each thing that a script does there.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// usage is printed where a word is not known.
+const usage = `xenguest is for the test bed's machines.
+in dom0:
+  dom0                       start Xen's tools
+  start NAME PROGRAM ARGS    start a program and go on
+  kill NAME                  kill it (SIGKILL)
+  timed PROGRAM ARGS         run a program and print how long it took
+  expect GUEST PATTERN       wait until a guest has printed something
+  tell GUEST WORD            give a guest the word that it awaits
+  consoles                   print what the guests have printed
+  manager                    serve vTPMs, with swtpm and nothing more
+in a guest:
+  await WORD                 wait for a word from dom0
+  rebind DRIVER DEVICE       take a device from its driver and give it back
+  tpm 1.2|2.0 DEVICE         read a PCR and random bytes
+`
+
+func main() {
+	words := map[string]func(args []string) error{
+		"dom0": startDom0, "start": startProgram, "kill": killProgram, "timed": timed, "expect": expect, "tell": tell,
+		"consoles": consoles, "manager": manage, "await": await, "rebind": rebind, "tpm": useTPM,
+	}
+	if len(os.Args) < 2 || words[os.Args[1]] == nil {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	}
+	if err := words[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Println("xenguest", os.Args[1]+":", err)
+		os.Exit(1)
+	}
+}

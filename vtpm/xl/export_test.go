@@ -1,0 +1,3 @@
+package xl
+
+var WithoutLoader = withoutLoader
