@@ -54,6 +54,7 @@ type Emulator struct {
 
 	done  chan struct{} // closed when the process has ended; ended is set then
 	ended error
+	gone  chan struct{} // closed when all that was the process's is gone, too
 }
 
 // patience is how long one command may take. RSA keys take seconds, and many of them on a machine under load.

@@ -100,7 +100,7 @@ func (h *Host) spawn(cfg Config) (e *Emulator, err error) {
 }
 
 func newEmulator(v tpm.Version) *Emulator {
-	return &Emulator{version: v, turn: make(chan struct{}, 1), done: make(chan struct{})}
+	return &Emulator{version: v, turn: make(chan struct{}, 1), done: make(chan struct{}), gone: make(chan struct{})}
 }
 
 func (h *Host) arguments(dir string, v tpm.Version) []string {
@@ -239,6 +239,7 @@ func (e *Emulator) wait(h *Host) {
 	e.process.close()
 	e.folder.close()
 	<-e.turn
+	close(e.gone)
 }
 
 // lastLine keeps the last line that was written, at most 200 bytes of it. A guest can make an emulator write without end.
