@@ -2,6 +2,7 @@ package xenbed_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/xenbed"
+	"github.com/antievilmaid/aem/tpm"
 )
 
 const (
@@ -62,6 +64,7 @@ func TestGuestsOnRealXen(t *testing.T) {
 
 	xl := func(args ...string) testbed.Step { return helper(append([]string{"timed", "xl"}, args...)...) }
 	dom0.Steps = append(dom0.Steps,
+		use20, // the machine's own
 		helper("start", "manager", xenbed.Helper, "manager"),
 		xl("create", xenbed.GuestConfig("pv")),
 		xenbed.Expect("pv", `TPM 1.2 .*random`), xenbed.Expect("pv", `TPM 1.2 .*random`),
@@ -83,6 +86,13 @@ func TestGuestsOnRealXen(t *testing.T) {
 	)
 	config, err := xenbed.Config(t.TempDir(), dom0)
 	must(err)
+	dir, err := os.MkdirTemp("", "aem-tpm-") // short, for the socket's path
+	must(err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	chip, err := testbed.StartEmulator(dir, tpm.V20)
+	must(err)
+	t.Cleanup(chip.Stop)
+	config.TPM = chip.Socket()
 	machine := testbed.NewGuest(t, config)
 	defer func() { t.Logf("%s", machine.Transcript()) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
@@ -113,6 +123,7 @@ func TestGuestsOnRealXen(t *testing.T) {
 		return expect(`ATTACH.* uuid=` + uuid + ` late=` + late + ` birth=(\S+) again=` + again)[1]
 	}
 
+	expect(`TPM 2.0 /dev/tpm0: random`)
 	expect(`MANAGER serves`)
 	first := birth(oneTwo, "false", "false")
 	expect(`TIMED [0-9.]+ s: xl create .*pv.cfg: <nil>`)
