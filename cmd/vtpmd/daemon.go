@@ -128,7 +128,9 @@ func (d *daemon) openManager(later func(func() error)) (err error) {
 		return fmt.Errorf("make the folder for sockets: %w", err)
 	}
 	emulators := filepath.Join(d.runDir, "emulators")
-	if err := os.MkdirAll(emulators, 0o700); err != nil {
+	// Emulators that see the machine's files have users of their own, and each has to reach its
+	// folder in here, which is its alone.
+	if err := os.MkdirAll(emulators, 0o711); err != nil {
 		return fmt.Errorf("make the folder for emulators: %w", err)
 	}
 	if d.emulators, err = emulator.NewHost(emulators); err != nil {
