@@ -10,12 +10,17 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/antievilmaid/aem/internal/xenbed/order"
 )
 
 // obey runs what comes over the machine's virtio port, one program after the other, until
 // it is told to end. The initramfs is measured, and so says nothing of what a test does in a boot.
 func obey([]string) error {
+	if err := realRoot(); err != nil {
+		return err
+	}
 	var ports []string
 	if err := wait(20*time.Second, func() bool {
 		ports, _ = filepath.Glob("/dev/vport*p1")
@@ -44,6 +49,22 @@ func obey([]string) error {
 			return err
 		}
 	}
+}
+
+// realRoot makes the root something that is mounted, as that of an installed system is: an
+// initramfs can't be pivoted away from, and so nothing in it could be given a root of its own.
+func realRoot() error {
+	const folder = "/root"
+	if err := unix.Mount("/", folder, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("make a root: %w", err)
+	}
+	if err := unix.Chdir(folder); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the root: %w", err)
+	}
+	return unix.Chroot(".")
 }
 
 // do runs a program and shows both on the machine's console, for whoever looks on.
