@@ -117,3 +117,11 @@ func (c *chip) Send(command []byte) ([]byte, error) {
 
 // Close gives the device back.
 func (c *chip) Close() error { return unix.Close(c.fd) }
+
+// reborn waits until a guest has another number than it had.
+func reborn(args []string) error {
+	return wait(2*time.Minute, func() bool {
+		id, err := exec.Command("xl", "domid", args[0]).Output()
+		return err == nil && strings.TrimSpace(string(id)) != args[1]
+	})
+}

@@ -53,6 +53,9 @@ func use(words []string) (string, error) {
 			return "", err
 		}
 		secret, err := openSecret(c, v, &s)
+		if errors.Is(err, tpm2.ErrPolicy) || errors.Is(err, tpm12.ErrWrongPCR) {
+			err = fmt.Errorf("the TPM refuses: %w", err) // and nothing else went wrong
+		}
 		return string(secret), err
 	}
 	return "", errors.New("pcrs, seal TEXT or open BLOB")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/antievilmaid/aem/internal/xenbed"
@@ -26,17 +27,32 @@ type guest struct {
 // theSecret is what guests seal.
 const theSecret = "the-lighthouse-keeper-sleeps-on-Tuesdays"
 
-func guests() map[string]*guest {
-	list := map[string]*guest{}
-	for _, g := range []*guest{
+// guests are the machine's. Under emulation a PVH guest can't have its clock intercepted.
+func guests() []*guest {
+	const tsc = "\ntsc_mode=\"native\""
+	list := []*guest{
 		{name: "pv", uuid: vtpm.UUID{0x12, 15: 1}, family: "1.2", alg: tpm.SHA1, lines: `type="pv"`},
-		// Under emulation a PVH guest can't have its clock intercepted.
-		{name: "pvh", uuid: vtpm.UUID{0x20, 15: 2}, family: "2.0", alg: tpm.SHA256, lines: "type=\"pvh\"\ntsc_mode=\"native\""},
-	} {
-		g.lines += fmt.Sprintf("\nvtpm=[\"backend=Domain-0,uuid=%s\"]", g.uuid)
-		list[g.name] = g
+		{name: "pvh", uuid: vtpm.UUID{0x20, 15: 2}, family: "2.0", alg: tpm.SHA256, lines: `type="pvh"` + tsc},
+		// Plain xl create starts this one. libxl wants a disk where there is a boot loader.
+		{name: "plain", uuid: vtpm.UUID{0x20, 15: 3}, family: "2.0", alg: tpm.SHA256, lines: `type="pvh"` + tsc + `
+bootloader="/usr/lib/vtpmd/vtpm-bootloader"
+bootloader_args=["` + xenbed.GuestConfig("plain") + `"]
+disk=["phy:/dev/vdb,xvda,r"]`},
+		// This one gets its vTPM while it runs.
+		{name: "late", uuid: vtpm.UUID{0x20, 15: 4}, family: "2.0", alg: tpm.SHA256, lines: `type="pv"`},
+	}
+	for _, g := range list {
+		if g.name != "late" {
+			g.lines += fmt.Sprintf("\nvtpm=[\"backend=Domain-0,uuid=%s\"]", g.uuid)
+		}
 	}
 	return list
+}
+
+// guest finds one by its name.
+func (m *Machine) guest(name string) *guest {
+	i := slices.IndexFunc(m.guests, func(g *guest) bool { return g.name == name })
+	return m.guests[i]
 }
 
 // ask asks a guest that runs.
@@ -112,4 +128,24 @@ func (d *Dom0) pcrs(ctx context.Context, g *guest, start measure.Start, late boo
 		}
 	}
 	return nil
+}
+
+// seals has a guest seal the secret to its PCRs.
+func (d *Dom0) seals(ctx context.Context, g *guest) (err error) {
+	g.blob, err = d.ask(ctx, g, "seal", theSecret)
+	return err
+}
+
+// opens has a guest open it again.
+func (d *Dom0) opens(ctx context.Context, g *guest) error {
+	said, err := d.ask(ctx, g, "open", g.blob)
+	if err == nil && said != theSecret {
+		err = fmt.Errorf("%s opened %q: %w", g.name, said, errNotAsItShould)
+	}
+	return err
+}
+
+// cannotOpen has a guest try it, and its TPM refuse.
+func (d *Dom0) cannotOpen(ctx context.Context, g *guest) error {
+	return d.fails(ctx, 1, "the TPM refuses", xenbed.Helper, "ask", g.name, "open", g.blob)
 }

@@ -27,14 +27,21 @@ type Machine struct {
 	kernel  string // dom0's, and its command line
 	initrd  string
 
-	guests map[string]*guest
+	guests []*guest
 	dom0   *Dom0 // while it runs
 	log    bytes.Buffer
+
+	consoles string // a folder
+	boots    int
 }
 
-// NewMachine builds one in a folder, whose path has to be short: sockets are in it.
-func NewMachine(dir string) (*Machine, error) {
-	m := &Machine{dir: dir, drtmsim: filepath.Join(dir, "drtmsim"), guests: guests()}
+// NewMachine builds one in a folder, whose path has to be short: sockets are in it. What its boots print comes into
+// another folder, a file for each.
+func NewMachine(dir, consoles string) (*Machine, error) {
+	if err := os.MkdirAll(consoles, 0o755); err != nil {
+		return nil, err
+	}
+	m := &Machine{dir: dir, consoles: consoles, drtmsim: filepath.Join(dir, "drtmsim"), guests: guests()}
 	program, err := testbed.Program("./cmd/drtmsim")
 	if err != nil {
 		return nil, err
@@ -56,10 +63,16 @@ func NewMachine(dir string) (*Machine, error) {
 	if out, err := exec.Command(m.drtmsim, "loader", "--platform", platform, m.path("loader")).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("write the loader's image: %w: %s", err, out)
 	}
+	if err := os.WriteFile(m.path("guest-disk"), make([]byte, 1<<20), 0o600); err != nil {
+		return nil, err
+	}
 	return m, testbed.Ext4Image(m.path("disk"), 64, "")
 }
 
 const platform = "skinit"
+
+// note is what the evil maid changes in dom0's initramfs.
+const note = "made by its owner\n"
 
 func (m *Machine) path(name string) string { return filepath.Join(m.dir, name) }
 
@@ -69,7 +82,14 @@ func (m *Machine) image() (*testbed.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	im.Load = append(im.Load, append(testbed.DiskModules(), "virtio_console")...)
+	im.Load = append(im.Load, append(testbed.DiskModules(), "virtio_console", "xen_blkback")...)
+	im.File("etc/note", 0o644, []byte(note))
+	im.Symlink("etc/xen/scripts/block", xenbed.Helper)
+	root, err := testbed.ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	im.CopyFile("usr/lib/vtpmd/vtpm-bootloader", 0o755, filepath.Join(root, "dist", "vtpm", "vtpm-bootloader"))
 	for _, name := range []string{"aem", "aem-setup", "vtpmd", "vtpmctl"} {
 		if err := im.Program("bin/"+name, "./cmd/"+name); err != nil {
 			return nil, err
@@ -82,6 +102,7 @@ func (m *Machine) image() (*testbed.Image, error) {
 			return nil, err
 		}
 		guest.Load = []string{"xen_tpmfront"}
+		guest.Symlink("sbin/poweroff", xenbed.Helper)
 		if err := xenbed.AddGuest(im, g.name, g.lines, guest); err != nil {
 			return nil, err
 		}
@@ -131,7 +152,7 @@ func (m *Machine) boot(ctx context.Context, initrd string) (_ *Dom0, err error) 
 	defer l.Close()
 	c := m.config
 	c.Initrd = m.kernel + "," + initrd
-	c.TPM, c.HandOver, c.Drives = listen, m.path("handover"), []testbed.Drive{{Path: m.path("disk")}}
+	c.TPM, c.HandOver, c.Drives = listen, m.path("handover"), []testbed.Drive{{Path: m.path("disk")}, {Path: m.path("guest-disk"), ReadOnly: true}}
 	c.Extra = append(c.Extra[:len(c.Extra):len(c.Extra)], "-chardev", "socket,id=orders,path="+port, "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=orders")
 	if d.Guest, err = testbed.StartGuest(c); err != nil {
 		return nil, err
@@ -213,14 +234,19 @@ func (d *Dom0) off(ctx context.Context) error {
 	}
 	err := d.Wait(ctx)
 	d.cut()
-	return err
+	return err // of an end that was not in order
 }
 
 // cut takes everything down, and keeps what was said. It may be called more than once.
 func (d *Dom0) cut() {
 	if d.Guest != nil {
 		d.Kill()
-		d.m.log.Write(d.Transcript())
+		said := append(d.Transcript(), d.said.Bytes()...)
+		d.m.log.Write(said)
+		d.m.boots++
+		if err := os.WriteFile(filepath.Join(d.m.consoles, fmt.Sprintf("boot-%d.txt", d.m.boots)), said, 0o644); err != nil {
+			fmt.Fprintln(&d.m.log, err)
+		}
 		d.Guest = nil
 	}
 	if d.conn != nil {
@@ -229,7 +255,6 @@ func (d *Dom0) cut() {
 	if d.sim != nil && d.sim.Process != nil {
 		d.sim.Process.Kill()
 		d.sim.Wait()
-		d.m.log.Write(d.said.Bytes())
 		d.sim = nil
 	}
 	if d.chip != nil {

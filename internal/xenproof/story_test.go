@@ -1,8 +1,10 @@
 package xenproof_test
 
 import (
+	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/xenproof"
@@ -16,12 +18,14 @@ func TestGuestsInheritTheTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m, err := xenproof.NewMachine(dir)
+	m, err := xenproof.NewMachine(dir, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	if err := m.Tell(t.Context(), t.Output()); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	defer cancel()
+	if err := m.Tell(ctx, t.Output()); err != nil {
 		m.Close()
 		t.Fatalf("%v\n%s", err, m.Log())
 	}
