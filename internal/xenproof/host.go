@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/xenbed"
@@ -69,6 +70,8 @@ func (d *Dom0) serve(ctx context.Context) error {
 // unseal runs the proof on dom0's console. Its owner answers what it asks with answer, and it
 // ends with an exit code.
 func (d *Dom0) unseal(ctx context.Context, shown, answer string, exit aem.Exit) error {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
 	if err := d.out.Encode(order.Order{Args: []string{"aem", "unseal", "--plain", "--tty", "/dev/hvc0", "--medium", medium}}); err != nil {
 		return err
 	}
@@ -136,14 +139,14 @@ func evilDom0(ctx context.Context, m *Machine) error {
 	if err != nil {
 		return err
 	}
-	if err := d.unseal(ctx, `DID NOT PROVE ITSELF[\s\S]*dom0's initramfs`, "off\r", aem.ExitMeasurements); err != nil {
+	if err := d.unseal(ctx, `DID NOT PROVE ITSELF[\s\S]*\* initramfs`, "\r", aem.ExitMeasurements); err != nil {
 		return err
 	}
 	const refusal = "This boot is not one that was approved, so the guests' TPMs stay closed."
 	if err := d.fails(ctx, int(aem.ExitMeasurements), refusal, "vtpmd", "--state", state, "--home", home); err != nil {
 		return err
 	}
-	if err := d.fails(ctx, 1, "vtpmd does not answer", "vtpmctl", "run", xenbed.GuestConfig("pvh")); err != nil {
+	if err := d.fails(ctx, int(aem.ExitNotPossible), "vtpmd does not answer", "vtpmctl", "run", xenbed.GuestConfig("pvh")); err != nil {
 		return err
 	}
 	// The toolstack waits ten seconds for who would give the guest a vTPM, and gives up.

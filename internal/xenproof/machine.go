@@ -89,6 +89,10 @@ func (m *Machine) image() (*testbed.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Nothing else here is a script.
+	if err := xenbed.AddProgram(im, "bin/sh", "/bin/sh"); err != nil {
+		return nil, err
+	}
 	im.CopyFile("usr/lib/vtpmd/vtpm-bootloader", 0o755, filepath.Join(root, "dist", "vtpm", "vtpm-bootloader"))
 	for _, name := range []string{"aem", "aem-setup", "vtpmd", "vtpmctl"} {
 		if err := im.Program("bin/"+name, "./cmd/"+name); err != nil {
