@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,6 +188,27 @@ func TestLife(t *testing.T) {
 	}
 	h.want(aem.ExitOK, "restored", "", "audit")
 	d.Stop()
+}
+
+// A list of many pages is whole, and says so where a page does not.
+func TestManyPages(t *testing.T) {
+	dir, err := os.MkdirTemp("", "pages-")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	must(t, err)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page := map[string]string{"": `{"total":3,"vtpms":[{"uuid":"a","policy":{}}],"next":"a"}`, "a": `{"total":3,"vtpms":[{"uuid":"b","policy":{}}],"next":"b","fault":"it is damaged"}`, "b": `{"total":3,"vtpms":[{"uuid":"c","policy":{}}]}`}
+		fmt.Fprint(w, page[r.URL.Query().Get("after")])
+	})}
+	go s.Serve(l)
+	defer s.Close()
+	exit, out, errs := capture(t, "", []string{"list", "--json", "--socket", filepath.Join(dir, "s")})
+	var list admin.List
+	must(t, json.Unmarshal([]byte(out), &list))
+	if len(list.VTPMs) != 3 || list.VTPMs[2].UUID != "c" || exit != aem.ExitError || !strings.Contains(errs, "the list is not complete: it is damaged") {
+		t.Errorf("exit %d, %+v, %s", exit, list, errs)
+	}
 }
 
 // xl in the place of Xen's: it asks for the guest's vTPM as QEMU would, which is the way there is here.

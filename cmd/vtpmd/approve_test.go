@@ -54,7 +54,7 @@ func TestTheStoreFollowsWhatTheMachineApproves(t *testing.T) {
 			if len(a.Before) != 1 || len(a.After) != 2 {
 				t.Errorf("%+v: the running boot and the next one are to be approved", a)
 			}
-			d.Stop()
+			d.Kill() // what was approved is approved
 
 			s.Boot("evil")
 			s.Do(aem.ExitMeasurements, "not one that was approved")

@@ -123,15 +123,21 @@ func (d *daemon) openTrust(later func(func() error)) (err error) {
 	return nil
 }
 
+// folder makes a folder that users of ours must be able to pass, whatever the umask.
+func folder(path string, mode os.FileMode) error {
+	if err := errors.Join(os.MkdirAll(path, mode), os.Chmod(path, mode)); err != nil {
+		return fmt.Errorf("make the folder %s: %w", path, err)
+	}
+	return nil
+}
+
 func (d *daemon) openManager(later func(func() error)) (err error) {
-	if err := os.MkdirAll(d.runDir, 0o755); err != nil {
-		return fmt.Errorf("make the folder for sockets: %w", err)
+	if err := folder(d.runDir, 0o755); err != nil {
+		return err
 	}
 	emulators := filepath.Join(d.runDir, "emulators")
-	// Emulators that see the machine's files have users of their own, and each has to reach its
-	// folder in here, which is its alone.
-	if err := os.MkdirAll(emulators, 0o711); err != nil {
-		return fmt.Errorf("make the folder for emulators: %w", err)
+	if err := folder(emulators, 0o711); err != nil {
+		return err
 	}
 	if d.emulators, err = emulator.NewHost(emulators); err != nil {
 		return err
@@ -187,7 +193,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	var err error
 	if d.sockets, err = newSockets(ctx, filepath.Join(d.runDir, "qemu"), d.manager, d.log); err != nil {
 		d.sockets = &sockets{}
-		return fmt.Errorf("make the folder for QEMU's sockets: %w", err)
+		return err
 	}
 	if err := d.openWays(way); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/vtpmbed"
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm2"
 	"github.com/antievilmaid/aem/vtpm/admin"
 )
 
@@ -118,10 +120,10 @@ func TestABootThatIsNotApproved(t *testing.T) {
 // Without a launch a store is made only where its owner says so, and then everybody is told.
 func TestTheStaticRootIsExplicit(t *testing.T) {
 	s := vtpmbed.New(t, tpm.V20, vtpmd)
-	measured := func(what string) {
+	measured := func(what string, more ...tpm.PCR) {
 		t.Helper()
 		s.Restart(func(conn *swtpm.TPM) {
-			for p := range tpm.PCR(10) {
+			for _, p := range append([]tpm.PCR{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, more...) {
 				must(t, testbed.Extend(conn, tpm.V20, 0, p, tpm.SumAll([]tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}, []byte(what))))
 			}
 		})
@@ -135,6 +137,9 @@ func TestTheStaticRootIsExplicit(t *testing.T) {
 	if status.Grade != "static-root" || !strings.Contains(status.Launch, "no dynamic launch") || !strings.Contains(d.Said(), "static root") {
 		t.Errorf("%+v", status)
 	}
+	d.Stop()
+	measured("firmware", tpm.PCRHost) // as anti-evil-maid does when it has shown its proof
+	d = s.Start()
 	d.Stop()
 	measured("another firmware")
 	s.Do(aem.ExitMeasurements, "not one that was approved")
@@ -204,6 +209,67 @@ func TestTheAuditLog(t *testing.T) {
 	}
 	if diff := cmp.Diff([]journal.Kind{"set-up", "opened", "created", "opened", "ended", "opened", "accepted"}, kinds); diff != "" {
 		t.Error(diff)
+	}
+	d.Stop()
+}
+
+// After a crash, a copy of the store is refused that is older than the last epoch; what was acknowledged is there.
+func TestEpochs(t *testing.T) {
+	s := vtpmbed.New(t, tpm.V20, vtpmd)
+	s.Do(aem.ExitOK, "The store", "init")
+	d := s.Start("--epoch", "100ms")
+	epoch := func() uint64 {
+		t.Helper()
+		status, err := s.Status(t.Context())
+		must(t, err)
+		return status.Epoch
+	}
+	began := epoch()
+	s.New("a guest", "2.0")
+	path := filepath.Join(s.State(), "vtpms")
+	old, err := os.ReadFile(path)
+	must(t, err)
+	for end := time.Now().Add(time.Minute); epoch() == began; {
+		if time.Now().After(end) {
+			t.Fatal("no epoch began within a minute of a change")
+		}
+	}
+	v := s.New("another", "2.0")
+	d.Kill()
+	newest, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, old, 0o600))
+	s.Do(aem.ExitStale, "put back from an earlier time")
+	must(t, os.WriteFile(path, newest, 0o600))
+	d = s.Start()
+	if _, err := s.Show(t.Context(), v.UUID); err != nil {
+		t.Errorf("a vTPM that was made is gone: %v", err)
+	}
+	d.Stop()
+}
+
+// A guest that is there when vtpmd is killed, or told to end, loses its TPM; it
+// finds the same TPM when it starts anew.
+func TestAGuestThatIsThereWhenVtpmdEnds(t *testing.T) {
+	s := vtpmbed.New(t, tpm.V20, vtpmd)
+	s.Do(aem.ExitOK, "The store", "init")
+	d := s.Start()
+	v := s.New("a guest", "2.0")
+	who := s.Identity(v)
+	for _, end := range []func(){func() { d.Stop() }, func() { d.Kill() }} {
+		conn := s.Guest(v.Socket)
+		if name, err := tpm2.New(conn).EndorsementName(); err != nil || string(name) != who {
+			t.Fatalf("it is another TPM: %v", err)
+		}
+		end()
+		if _, err := tpm2.New(conn).EndorsementName(); err == nil {
+			t.Error("the guest still has a TPM")
+		}
+		conn.Close()
+		d = s.Start()
+	}
+	if s.Identity(v) != who {
+		t.Error("it is another TPM")
 	}
 	d.Stop()
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -27,10 +26,7 @@ type sockets struct {
 func newSockets(ctx context.Context, dir string, k vtpm.Keeper, log *slog.Logger) (*sockets, error) {
 	s := &sockets{dir: dir, keeper: k, log: log, ctx: ctx, open: map[vtpm.UUID]context.CancelFunc{}}
 	// Who may use a socket says the socket itself; the folder only has to be passed.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
-	}
-	return s, os.Chmod(dir, 0o711)
+	return s, folder(dir, 0o711)
 }
 
 func (s *sockets) path(u vtpm.UUID) string { return filepath.Join(s.dir, u.String()+".sock") }

@@ -27,6 +27,8 @@ type Image struct {
 	initramfs.Archive
 	Load  []string // kernel modules, such as DiskModules()
 	Steps []Step
+
+	installed map[string]bool // paths of what came from this machine
 }
 
 // Program adds one of this module's programs, such as ./cmd/aem as bin/aem.

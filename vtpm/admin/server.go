@@ -185,6 +185,7 @@ func (s *Server) describe(u vtpm.UUID, r *store.Record, fault error, running map
 	v := VTPM{UUID: u.String()}
 	if fault == nil {
 		v.Name, v.Family, v.Created, v.Changed, v.Generation = r.Name, familyText(r.Family), r.Created.UTC(), r.Changed.UTC(), r.Generation
+		v.WasLate = r.Flags&manager.FlagLate != 0
 		if v.Policy, fault = manager.ParsePolicy(r.Config); fault == nil {
 			v.Socket = s.Host.Socket(u, v.Policy)
 		}

@@ -18,7 +18,9 @@ type VTPM struct {
 	Changed    time.Time      `json:"changed,omitzero"`
 	Generation uint64         `json:"generation,omitempty"` // states stored
 	Policy     manager.Policy `json:"policy"`
-	Socket     string         `json:"socket,omitempty"` // for QEMU
+	// WasLate says that it was once attached to a guest that ran already.
+	WasLate bool   `json:"was_late,omitempty"`
+	Socket  string `json:"socket,omitempty"` // for QEMU
 	// Fault is why it is refused, where it is.
 	Fault   string   `json:"fault,omitempty"`
 	Guest   *Guest   `json:"guest,omitempty"`

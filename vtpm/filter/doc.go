@@ -21,4 +21,6 @@
 // manufacturer and number of PCRs (TPM_GetCapability), TPM_GetRandom, and TPM_PCRRead and TPM_Extend for
 // the SHA-1 bank, if the TPM has that. All others are answered with TPM_BAD_ORDINAL: among them sealing and keys,
 // TPM_ContinueSelfTest, TPM_SaveState, TPM_ReadPubek and the flags of TPM_GetCapability.
+//
+// Only guests without a firmware are answered so ([Guard.Translate]).
 package filter

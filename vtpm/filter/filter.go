@@ -20,6 +20,9 @@ func (s Localities) Has(l tpm.Locality) bool { return l < 4 && s&(1<<l) != 0 }
 type Guard struct {
 	Version    tpm.Version
 	Localities Localities
+	// Translate answers TPM 1.2 commands at a TPM 2.0 as a TPM 1.2 does, for Xen's driver. A firmware must not get
+	// such an answer: OVMF, which tries a TPM 1.2's command first, takes the chip for one, and measures nothing.
+	Translate bool
 }
 
 // headerSize is that of a command and of a response: tag, length, code.
@@ -31,6 +34,9 @@ func (g Guard) Run(at tpm.Locality, command []byte, send func(command []byte) (r
 	judge, settled, answer := g.judge12, settled12, answer12
 	if g.Version == tpm.V20 {
 		if len(command) >= 2 && binary.BigEndian.Uint16(command) == tagCommand12 {
+			if !g.Translate {
+				return answer20(rcValue), nil // as libtpms answers
+			}
 			return g.translate(at, command, send)
 		}
 		judge, settled, answer = g.judge20, settled20, answer20

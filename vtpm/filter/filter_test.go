@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	guard20 = filter.Guard{Version: tpm.V20, Localities: filter.OnlyZero}
+	guard20 = filter.Guard{Version: tpm.V20, Localities: filter.OnlyZero, Translate: true}
 	guard12 = filter.Guard{Version: tpm.V12, Localities: filter.OnlyZero}
 )
 

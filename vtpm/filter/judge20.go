@@ -12,6 +12,7 @@ const (
 	rcCommandSize = 0x142
 	rcCommandCode = 0x143
 	rcLocality    = 0x907
+	rcValue       = 0x084
 	rcHierarchy   = 0x085 // and the handle's number in bits 8 to 10
 
 	tagNoSessions = 0x8001

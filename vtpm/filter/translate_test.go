@@ -24,6 +24,23 @@ type guest struct {
 
 func (g guest) Send(command []byte) ([]byte, error) { return g.guard.Run(0, command, g.send) }
 
+// A guest with a firmware hears what libtpms says to a TPM 1.2's command. OVMF asks for ticks, and takes any answer with a
+// TPM 1.2's tag for a TPM 1.2.
+func TestAFirmwareFindsNoTPM12(t *testing.T) {
+	g := guard20
+	g.Translate = false
+	chip, _ := testbed.NewTPM(t, tpm.V20)
+	for _, command := range [][]byte{packet(0xc1, 0xf1), packet(0xc1, 0x99, 0, 1), getCapability(5, 0, 0, 1, 0x15), packet(0xc1, 0x46, 0, 0, 0, 8)} {
+		want, err := chip.Send(command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reached, got := passed(t, g, 0, command); reached || !bytes.Equal(got, want) || bytes.HasPrefix(got, []byte{0, 0xc4}) {
+			t.Errorf("%x was answered %x; libtpms answers %x", command, got, want)
+		}
+	}
+}
+
 // getCapability is TPM_GetCapability as Linux's tpm1_getcap sends it.
 func getCapability(area uint32, sub ...byte) []byte {
 	return packet(0xc1, 0x65, b(area, uint32(len(sub)), sub)...)

@@ -62,6 +62,20 @@ func TestFigures(t *testing.T) {
 	<-h.Gone(u)
 }
 
+// A vTPM that was attached to a guest that ran already is marked, and stays so.
+func TestLateIsMarkedForGood(t *testing.T) {
+	h := newHost(t)
+	u := h.create(tpm.V20, manager.Policy{})
+	for i, late := range []bool{false, true, false, true} {
+		must(t, h.attach(vtpm.Guest{UUID: u, Domain: "xen:1", Birth: string(rune('a' + i)), Late: late}).End())
+		r, err := h.Get(u)
+		must(t, err)
+		if marked := r.Flags&manager.FlagLate != 0; marked != (i > 0) {
+			t.Errorf("guest %d: marked %t", i, marked)
+		}
+	}
+}
+
 // The manager's own note is no vTPM: nobody lists it, gets it or makes another.
 func TestNote(t *testing.T) {
 	h := newHost(t)

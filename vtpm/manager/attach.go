@@ -7,6 +7,7 @@ import (
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/emulator"
 	"github.com/antievilmaid/aem/vtpm/measure"
+	"github.com/antievilmaid/aem/vtpm/store"
 )
 
 // Attach gives a guest its vTPM, or says why not.
@@ -79,6 +80,9 @@ func (r *running) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.version, r.generation = record.Family, record.Generation
+	if err := r.markLate(record.Flags); err != nil {
+		return err
+	}
 	if r.launch, err = r.launchOf(); err != nil {
 		return err
 	}
@@ -95,6 +99,7 @@ func (r *running) start(ctx context.Context) (err error) {
 		m.users.give(user)
 		return err
 	}
+	r.ownerless = make(chan struct{})
 	go r.watch(r.emulator, user)
 	r.inherits = inheritance(steps)
 	if err := r.emulator.PowerOn(ctx, r.inherits); err != nil {
@@ -108,6 +113,21 @@ func (r *running) start(ctx context.Context) (err error) {
 	}
 	r.tell("started", fmt.Sprintf("a fresh %s; its guest's start counts as %s", r.version, r.launch.Start))
 	return nil
+}
+
+// FlagLate, in a record's flags, says that the vTPM was once attached to a guest that ran already. What was
+// sealed to it then, nobody can say who sealed it.
+const FlagLate = 1 << 0
+
+// markLate marks a vTPM whose guest is late, for good.
+func (r *running) markLate(flags uint32) error {
+	if !r.guest.Late || flags&FlagLate != 0 {
+		return nil
+	}
+	return r.manager.Store.Change(r.guest.UUID, func(x *store.Record) error {
+		x.Flags |= FlagLate
+		return nil
+	})
 }
 
 // launchOf is what the vTPM is told of its guest.

@@ -31,8 +31,9 @@ type running struct {
 	generation uint64
 	counters   *counters
 	since      time.Time
-	gone       chan struct{}
-	session    *session // the guest's, nil while it has let go of its device
+	gone       chan struct{} // closed when it is not in the list any more
+	ownerless  chan struct{} // closed when its emulator's user was given back
+	session    *session      // the guest's, nil while it has let go of its device
 	paused     error
 	ended      bool
 	died       bool
@@ -93,7 +94,7 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 			s.counters.keptBack.Add(1)
 		}
 	}()
-	guard := filter.Guard{Version: s.version, Localities: s.policy.localities()}
+	guard := filter.Guard{Version: s.version, Localities: s.policy.localities(), Translate: !s.guest.Firmware}
 	return guard.Run(at, command, func(command []byte) ([]byte, error) {
 		sent = true
 		rsp, changed, err := s.emulator.Execute(ctx, at, command)
@@ -139,6 +140,7 @@ func (r *running) tell(kind, text string) {
 func (r *running) watch(e *emulator.Emulator, user uint32) {
 	<-e.Done()
 	r.manager.users.give(user)
+	close(r.ownerless)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended {
@@ -194,6 +196,8 @@ func (r *running) end(why string) error {
 	if errors.Is(err, emulator.ErrEnded) {
 		err = nil // it was killed before, and that was said then
 	}
+	r.emulator.Kill() // where it did not end in order
+	<-r.ownerless
 	// What the TPM wrote at its shutdown counts, too: without it, the next start looks like
 	// one after a power cut, and counts against its owner.
 	err = errors.Join(err, r.commit())

@@ -31,6 +31,12 @@
 // to the guest, because QEMU makes a TPM_FAIL of it. State does not leave and does not
 // enter: without the capabilities QEMU refuses to migrate or to save such a guest, in words.
 //
+// # What the guest's firmware measures
+//
+// PCRs 0 to 7 are the firmware's. Of a kernel that QEMU's -kernel loads, SeaBIOS measures nothing. OVMF measures it
+// into PCR 4 as QEMU hands it over, which has written the length of the initramfs into its header (seen with
+// QEMU 7.2): with another initramfs PCR 4 is another one, too.
+//
 // # Suspend to RAM
 //
 // QEMU resets its devices when a guest wakes from suspend to RAM, in the very words of a

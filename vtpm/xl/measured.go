@@ -109,8 +109,5 @@ var (
 // them the guest starts with what its kernel= and ramdisk= say. Another boot loader stays
 // where it is, and is refused, because nobody measured what it takes out of the guest's disk.
 func withoutLoader(text []byte) []byte {
-	if !loaderLine.Match(text) {
-		return text
-	}
 	return loaderArgs.ReplaceAll(loaderLine.ReplaceAll(text, nil), nil)
 }

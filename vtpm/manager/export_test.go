@@ -1,0 +1,3 @@
+package manager
+
+var OpenState, SealState = openState, sealState
