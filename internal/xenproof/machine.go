@@ -231,8 +231,11 @@ func (d *Dom0) fails(ctx context.Context, exit int, words string, args ...string
 	return err
 }
 
-// off switches the machine off in order.
+// off switches the machine off in order, after it printed what its guests did.
 func (d *Dom0) off(ctx context.Context) error {
+	if _, err := d.run(ctx, xenbed.Helper, "consoles"); err != nil {
+		return err
+	}
 	if err := d.out.Encode(order.Order{}); err != nil {
 		return err
 	}

@@ -85,20 +85,47 @@ func restartChanged(ctx context.Context, m *Machine, file, offset string) error 
 // nobody who unpacks it looks at.
 const timeInGzip = "4"
 
+// otherKernel is the evil maid's.
 func otherKernel(ctx context.Context, m *Machine) error {
 	return restartChanged(ctx, m, "/guests/vmlinux.gz", timeInGzip)
 }
 
+// otherInitrd is hers, too.
 func otherInitrd(ctx context.Context, m *Machine) error {
 	return restartChanged(ctx, m, "/guests/pvh.img", timeInGzip)
+}
+
+// original is the guest as it was, which no refusal has harmed.
+func original(ctx context.Context, m *Machine) error {
+	g, d := m.guest("pvh"), m.dom0
+	if err := d.stop(ctx, g.name); err != nil {
+		return err
+	}
+	if err := d.start(ctx, g); err != nil {
+		return err
+	}
+	if err := d.opens(ctx, g); err != nil {
+		return err
+	}
+	return d.stop(ctx, g.name)
+}
+
+// unmeasured builds a guest past vtpmd, whose vTPM is for measured ones only.
+func unmeasured(ctx context.Context, m *Machine) error {
+	g, d := m.guest("pvh"), m.dom0
+	if err := d.fails(ctx, 3, "unable to add vtpm devices", "xl", "create", xenbed.GuestConfig(g.name)); err != nil {
+		return err
+	}
+	said, err := d.run(ctx, "vtpmctl", "show", g.uuid.String())
+	if err == nil && !strings.Contains(said, "last refused") {
+		err = fmt.Errorf("vtpmctl show does not say that a guest was refused: %s: %w", said, errNotAsItShould)
+	}
+	return err
 }
 
 // plainCreate starts a guest without vtpmctl: libxl asks the boot loader of ours.
 func plainCreate(ctx context.Context, m *Machine) error {
 	g, d := m.guest("plain"), m.dom0
-	if err := d.stop(ctx, "pvh"); err != nil {
-		return err
-	}
 	if _, err := d.run(ctx, "xl", "create", xenbed.GuestConfig(g.name)); err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ var Story = []Chapter{
 	{"the machine restarts", "it proves itself, vtpmd opens its store, the guest its secret", nextDay},
 	{"a bit of the guest's kernel is changed", "the guest can't open its secret", otherKernel},
 	{"a bit of the guest's initramfs is changed", "the guest can't open its secret", otherInitrd},
+	{"the guest as it was", "it opens its secret", original},
+	{"a guest that nobody measured asks for that vTPM", "it does not get it, and does not start", unmeasured},
 	{"a guest is started with plain xl create", "its PCRs say with what, as if it had been run", plainCreate},
 	{"a guest that runs gets a vTPM", "it is marked late, and its PCRs 1, 4 and 5 are capped", lateAttach},
 	{"a byte of dom0's initramfs is changed", "no proof, no store, no vTPM, no guest", evilDom0},
