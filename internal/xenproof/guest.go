@@ -64,6 +64,7 @@ func (d *Dom0) ask(ctx context.Context, g *guest, words ...string) (string, erro
 // predict computes what a guest's PCRs have to be, from the files that dom0 has, and from what the
 // machine's own TPM holds.
 func (d *Dom0) predict(ctx context.Context, g *guest, start measure.Start, late bool) (tpm.Banks, error) {
+	// The line is what xenbed.AddGuest gives all guests.
 	l := &measure.Launch{Guest: vtpm.Guest{UUID: g.uuid, Late: late}, Start: start, CommandLine: "console=hvc0 panic=-1 quiet"}
 	algs := []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}
 	if start == measure.Measured && !late {
