@@ -18,7 +18,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Steps of one target depend on the order in which they stand, so make -j changes nothing.
 .NOTPARALLEL:
-.PHONY: help build deps kernel check test test-all day maid demo demo-chain fuzz bench install deb clean
+.PHONY: help build deps kernel check test test-all day maid demo demo-chain demo-xen fuzz bench install deb clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ demo: deps kernel build ## a guided tour on an emulated machine; TPM=1.2 for the
 
 demo-chain: deps kernel build ## the same of a launch that goes on: stage 1, Xen, dom0; TPM=1.2 for the older family
 	@go run ./internal/demo -chain $(if $(TPM),-tpm=$(TPM))
+
+demo-xen: deps kernel build ## guests on Xen inherit the trust: vtpmd, two guests with TPMs of their own, and what the evil maid gets
+	@go run ./internal/demo -xen
 
 fuzz: ## each fuzz target for FUZZTIME (1m)
 	@scripts/fuzz $(FUZZTIME)

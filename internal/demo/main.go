@@ -14,18 +14,24 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/antievilmaid/aem/internal/xenproof"
 	"github.com/antievilmaid/aem/tpm"
 )
 
 func main() {
 	family := flag.String("tpm", "", "TPM family to play with: 2.0, 1.2, or both where it is empty")
 	chain := flag.Bool("chain", false, "the story of a launch that goes on: stage 1, Xen, dom0")
+	xen := flag.Bool("xen", false, "the story of guests on Xen that inherit the trust")
 	play := flag.Bool("play", false, "play yourself: the guest's screen is on your terminal")
 	out := flag.String("out", "build/demo", "folder for the screenshots")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Stdout, *family, *chain, *play, *out); err != nil {
+	tell := func() error { return run(ctx, os.Stdout, *family, *chain, *play, *out) }
+	if *xen {
+		tell = func() error { return xenStory(ctx, os.Stdout, filepath.Join(*out, "xen")) }
+	}
+	if err := tell(); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -69,6 +75,26 @@ func run(ctx context.Context, w io.Writer, family string, chain, play bool, out 
 	if failed > 0 {
 		return fmt.Errorf("%d chapters did not go as they should", failed)
 	}
+	return nil
+}
+
+// xenStory plays the proof on real Xen, and keeps what the machine printed.
+func xenStory(ctx context.Context, w io.Writer, out string) error {
+	dir, err := os.MkdirTemp("", "aem-demo-") // a socket's path must be short
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Fprintln(w, "\nXen, with guests that have TPMs of their own. The programs and the machine are being built ...")
+	m, err := xenproof.NewMachine(dir, out)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if err := m.Tell(ctx, w); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nWhat dom0 and its guests printed: %s\n", out)
 	return nil
 }
 

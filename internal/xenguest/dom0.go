@@ -74,7 +74,13 @@ func pidFile(name string) string { return "/run/" + name + ".pid" }
 
 // startProgram starts a program that prints to the machine's console from now on.
 func startProgram(args []string) error {
-	c := command(args[1], args[2:]...)
+	console, err := os.OpenFile("/dev/console", os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	c := exec.Command(args[1], args[2:]...)
+	c.Stdout, c.Stderr = console, console // what this program has is closed when it ends
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.Start(); err != nil {
 		return err
@@ -82,23 +88,26 @@ func startProgram(args []string) error {
 	return os.WriteFile(pidFile(args[0]), strconv.AppendInt(nil, int64(c.Process.Pid), 10), 0o644)
 }
 
-func killProgram(args []string) error {
-	b, err := os.ReadFile(pidFile(args[0]))
-	if err != nil {
-		return err
+// endBy ends a program that was started here, with a signal, and waits until it is gone.
+func endBy(signal unix.Signal) func([]string) error {
+	return func(args []string) error {
+		b, err := os.ReadFile(pidFile(args[0]))
+		if err != nil {
+			return err
+		}
+		pid, err := strconv.Atoi(string(b))
+		if err != nil {
+			return err
+		}
+		if err := unix.Kill(pid, signal); err != nil {
+			return err
+		}
+		// The first process, whose it is now, does not wait for it: it stays a zombie.
+		return wait(time.Minute, func() bool {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			return err != nil || strings.Contains(string(b), ") Z ")
+		})
 	}
-	pid, err := strconv.Atoi(string(b))
-	if err != nil {
-		return err
-	}
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		return err
-	}
-	// The first process, whose it is now, does not wait for it: it stays a zombie.
-	return wait(10*time.Second, func() bool {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(b), ") Z ")
-	})
 }
 
 // timed runs a program. That it fails is for who reads what it printed.
