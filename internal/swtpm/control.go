@@ -8,6 +8,7 @@
 package swtpm
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -217,12 +219,7 @@ func (c *Control) OpenData() (*Data, error) {
 		near.Close()
 		return nil, err
 	}
-	conn, err := net.FileConn(near)
-	near.Close()
-	if err != nil {
-		return nil, fmt.Errorf("open the TPM emulator's data channel: %w", err)
-	}
-	return &Data{conn: conn}, nil
+	return newData(waiting{near}), nil
 }
 
 func socketPair() (near, far *os.File, err error) {
@@ -235,24 +232,53 @@ func socketPair() (near, far *os.File, err error) {
 
 // Data carries TPM commands to the emulator and its responses back.
 type Data struct {
-	mu   sync.Mutex
-	conn net.Conn
+	mu     sync.Mutex
+	conn   io.ReadWriteCloser
+	rsp    *bufio.Reader // so that a response takes one read
+	closed atomic.Bool
 }
 
 // NewData wraps a connection that already carries TPM commands.
-func NewData(conn net.Conn) *Data { return &Data{conn: conn} }
+func NewData(conn net.Conn) *Data { return newData(conn) }
 
-// Close ends the channel.
-func (d *Data) Close() error { return d.conn.Close() }
+func newData(conn io.ReadWriteCloser) *Data { return &Data{conn: conn, rsp: bufio.NewReader(conn)} }
 
-// Send sends one TPM command and returns its whole response.
+// waiting is an end of a socket pair on which a read waits in the kernel. An answer mostly comes within
+// microseconds: by way of the runtime's poller, which wakes another thread for it, it takes a third longer.
+type waiting struct{ *os.File }
+
+// Close ends a read or a write that waits, which closing alone would not.
+func (w waiting) Close() error {
+	raw, err := w.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+	return errors.Join(err, w.File.Close())
+}
+
+// Close ends the channel, and a command that is under way on it.
+func (d *Data) Close() error {
+	d.closed.Store(true)
+	return d.conn.Close()
+}
+
+// Send sends one TPM command and returns its whole response. The error is net.ErrClosed where it
+// was ended by Close.
 func (d *Data) Send(cmd []byte) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	rsp, err := d.transact(cmd)
+	if err != nil && d.closed.Load() {
+		err = fmt.Errorf("%w: %w", net.ErrClosed, err)
+	}
+	return rsp, err
+}
+
+func (d *Data) transact(cmd []byte) ([]byte, error) {
 	if _, err := d.conn.Write(cmd); err != nil {
 		return nil, fmt.Errorf("send to the TPM emulator: %w", err)
 	}
-	return ReadPacket(d.conn)
+	return ReadPacket(d.rsp)
 }
 
 // maxPacket bounds what a packet may claim: TPMs take at most 4096 bytes.
