@@ -29,6 +29,9 @@ func main() {
 }
 
 func run() error {
+	if len(os.Args) == 2 && os.Args[1] == "relay" {
+		return relay()
+	}
 	dir, err := os.MkdirTemp("", "aem-fig-")
 	if err != nil {
 		return err

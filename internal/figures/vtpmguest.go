@@ -76,7 +76,7 @@ func (g *guest) Send(cmd []byte) ([]byte, error) {
 // plain is a swtpm with nothing around it.
 type plain struct {
 	*guest
-	process *exec.Cmd
+	process, relay *exec.Cmd
 }
 
 var startup = []byte("\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x44\x00\x00")
@@ -84,6 +84,13 @@ var startup = []byte("\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x44\x00\x00")
 // startPlain starts swtpm over the state in dir, as fast as it can be done: the control
 // channel is handed to it, so nobody waits for a socket's file.
 func startPlain(dir string) (*plain, error) {
+	return start(dir, func(c *swtpm.Control) (*guest, *exec.Cmd, error) {
+		g, err := newGuest(c)
+		return g, nil, err
+	})
+}
+
+func start(dir string, come func(*swtpm.Control) (*guest, *exec.Cmd, error)) (*plain, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -104,7 +111,7 @@ func startPlain(dir string) (*plain, error) {
 		conn.Close()
 		return nil, err
 	}
-	if p.guest, err = newGuest(swtpm.NewControl(conn.(*net.UnixConn))); err == nil {
+	if p.guest, p.relay, err = come(swtpm.NewControl(conn.(*net.UnixConn))); err == nil {
 		_, err = succeed(p.guest, startup)
 	}
 	if err != nil {
@@ -119,5 +126,8 @@ func (p *plain) stop() {
 	p.process.Wait()
 	if p.guest != nil {
 		p.Close()
+	}
+	if p.relay != nil {
+		p.relay.Wait() // it ends with the channels
 	}
 }
