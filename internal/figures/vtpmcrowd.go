@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,11 @@ import (
 // instances is how many guests run at once.
 const instances = 500
 
-// crowd runs many vTPMs, then as many swtpms alone.
+// crowd runs many swtpms alone, then as many vTPMs.
 func crowd(dir string, d *daemon) error {
+	if err := alone(dir); err != nil {
+		return err
+	}
 	var sockets []string
 	for i := range instances {
 		path, err := d.make(fmt.Sprint("guest ", i))
@@ -28,10 +32,7 @@ func crowd(dir string, d *daemon) error {
 	if err := d.start(); err != nil {
 		return err
 	}
-	if err := served(d, sockets); err != nil {
-		return err
-	}
-	return alone(dir)
+	return served(d, sockets)
 }
 
 // served starts a guest at each socket.
@@ -42,7 +43,7 @@ func served(d *daemon, sockets []string) error {
 			g.Close()
 		}
 	}()
-	before, err := kernel()
+	before, err := settled()
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func alone(dir string) error {
 			p.stop()
 		}
 	}()
-	before, err := kernel()
+	before, err := settled()
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func report(what string, pids []int, want int, starts []float64, before float64)
 		}
 		sum += mb
 	}
-	now, err := kernel()
+	now, err := settled()
 	if err != nil {
 		return err
 	}
@@ -177,6 +178,24 @@ func pss(pid int) (float64, error) { return fields(fmt.Sprintf("/proc/%d/smaps_r
 // kernel is what the kernel itself uses: for processes, namespaces, and states in memory file systems.
 func kernel() (float64, error) {
 	return fields("/proc/meminfo", "Slab", "KernelStack", "PageTables", "Percpu", "Shmem")
+}
+
+// settled is kernel when it does not change any more: namespaces of processes that have ended
+// are taken down a little later.
+func settled() (float64, error) {
+	last, err := kernel()
+	for range 60 {
+		if err != nil {
+			break
+		}
+		time.Sleep(500 * time.Millisecond)
+		var now float64
+		if now, err = kernel(); math.Abs(now-last) < 1 {
+			return now, err
+		}
+		last = now
+	}
+	return last, err
 }
 
 // childrenOf lists the processes that a process started.
