@@ -104,13 +104,16 @@ func (c *Control) Close() error { return c.conn.Close() }
 // Transact sends a whole request, with a file descriptor's control message
 // where oob is not nil, and returns the whole answer.
 func (c *Control) Transact(msg, oob []byte) ([]byte, error) {
+	// The longest answer is a state blob's header and a page of the blob.
+	return c.transact(msg, oob, make([]byte, 64<<10))
+}
+
+func (c *Control) transact(msg, oob, buf []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, _, err := c.conn.WriteMsgUnix(msg, oob, nil); err != nil {
 		return nil, fmt.Errorf("send to the TPM emulator's control socket: %w", err)
 	}
-	// The longest answer is a state blob's header and a page of the blob.
-	buf := make([]byte, 64<<10)
 	n, err := c.conn.Read(buf)
 	if err != nil {
 		return nil, fmt.Errorf("read from the TPM emulator's control socket: %w", err)
@@ -129,7 +132,8 @@ func (e *ResultError) Error() string {
 }
 
 func (c *Control) do(cmd Command, payload, oob []byte) error {
-	rsp, err := c.Transact(append(binary.BigEndian.AppendUint32(nil, uint32(cmd)), payload...), oob)
+	// The answer to each of these is a result alone.
+	rsp, err := c.transact(append(binary.BigEndian.AppendUint32(nil, uint32(cmd)), payload...), oob, make([]byte, 64))
 	if err != nil {
 		return err
 	}
