@@ -33,9 +33,10 @@ $(PROGRAMS:%=build/bin/%):
 deps: ## install the emulators and tools that tests and demo need (apt-get)
 	@scripts/install-deps
 
-kernel: ## fetch Debian's kernel and Xen for the guests into build
+kernel: ## fetch Debian's kernel, Xen and its tools for the guests into build
 	@scripts/fetch-kernel
 	@scripts/fetch-xen
+	@scripts/fetch-xen-tools
 
 check: ## formatting, go vet, staticcheck
 	@unformatted=$$(gofmt -l $(SOURCES)); \

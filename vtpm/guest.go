@@ -26,6 +26,9 @@ type Guest struct {
 	// Firmware says that the guest begins with a firmware that measures what it starts, as QEMU's
 	// machines do. A guest without it could say of itself what it likes.
 	Firmware bool
+	// Returns says that the frontend finds the same guest again, with the same Birth, when the manager died and
+	// was started anew. Otherwise its vTPM ends with the manager.
+	Returns bool
 }
 
 // Keeper decides who gets which vTPM. Frontends ask it.

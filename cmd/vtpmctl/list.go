@@ -119,7 +119,7 @@ func showText(v admin.VTPM, host admin.Status) string {
 	if v.Family != "" {
 		row("family", "TPM %s", v.Family)
 		row("made", "%s", v.Created.Format(time.RFC3339))
-		row("changed", "%s, generation %d", v.Changed.Format(time.RFC3339), v.Generation)
+		row("state", "generation %d", v.Generation)
 		row("policy", "%s", policyText(v))
 	}
 	if v.WasLate {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/antievilmaid/aem/internal/fdstore"
 	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/internal/vtpmhost"
 	"github.com/antievilmaid/aem/vtpm"
@@ -40,6 +41,7 @@ type daemon struct {
 
 	log       *slog.Logger
 	machine   *vtpmhost.Machine
+	held      map[string][]*os.File
 	root      *root.Root
 	store     *store.Store
 	emulators *emulator.Host
@@ -63,12 +65,16 @@ func (d *daemon) flags(cmd *cobra.Command) {
 	f.StringVar(&d.hostVTPM, "host-vtpm", "", "the UUID of a vTPM that this system itself uses, as one more /dev/tpm (needs the module tpm_vtpm_proxy)")
 }
 
+// claimPatience is how long the guests of a vtpmd that died have to be found again by their frontends.
+const claimPatience = 30 * time.Second
+
 // run serves until the context or a signal ends it.
 func (d *daemon) run(ctx context.Context) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	d.log = slog.New(slog.NewTextHandler(d.errs, &slog.HandlerOptions{Level: d.level}))
 	keepSecrets(d.log)
+	d.held = fdstore.Taken() // before any child is there
 	if d.epoch <= 0 {
 		return errors.New("the time between two epochs is not positive")
 	}
@@ -149,12 +155,13 @@ func (d *daemon) openManager(later func(func() error)) (err error) {
 	if d.audit, err = openAudit(d.where.State, d.log); err != nil {
 		return err
 	}
-	d.manager = manager.New(manager.Config{Store: d.store, Emulators: d.emulators, Host: d.host, Tell: d.audit.tell, FirstUser: d.first, Users: d.users})
+	d.manager = manager.New(manager.Config{Store: d.store, Emulators: d.emulators, Host: d.host, Tell: d.audit.tell, Held: fdstore.Open(), FirstUser: d.first, Users: d.users})
 	later(func() error {
 		err := d.manager.Close()
 		d.audit.note("ended", "vtpmd ends", nil)
 		return errors.Join(err, d.audit.keep(d.manager))
 	})
+	d.manager.Adopt(context.Background(), d.held)
 	d.audit.check(d.manager) // and says what is wrong
 	id, err := d.root.ID()
 	if err != nil {
@@ -220,6 +227,15 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := notify(fmt.Sprintf("READY=1\nSTATUS=%d vTPMs; %s", count, d.host.Grade)); err != nil {
 		d.log.Warn("nobody hears that vtpmd is ready", "because", err)
 	}
+	running.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(claimPatience):
+			if err := d.manager.EndUnclaimed(); err != nil {
+				d.log.Error("a vTPM whose guest is gone was not ended in order", "because", err)
+			}
+		}
+	})
 	d.epochs(ctx)
 	if err := notify("STOPPING=1"); err != nil {
 		d.log.Warn("nobody hears that vtpmd ends", "because", err)

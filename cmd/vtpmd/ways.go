@@ -57,7 +57,7 @@ func (d *daemon) serveHost(ctx context.Context, u vtpm.UUID) error {
 	if err != nil {
 		return fmt.Errorf("read the name of this boot: %w", err)
 	}
-	s, err := d.manager.Attach(ctx, vtpm.Guest{UUID: u, Domain: "host", Birth: strings.TrimSpace(string(boot)), Late: true})
+	s, err := d.manager.Attach(ctx, vtpm.Guest{UUID: u, Domain: "host", Birth: strings.TrimSpace(string(boot)), Late: true, Returns: true})
 	if err != nil {
 		return err
 	}

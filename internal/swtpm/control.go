@@ -223,7 +223,7 @@ func (c *Control) OpenData() (*Data, error) {
 		near.Close()
 		return nil, err
 	}
-	return newData(waiting{near}), nil
+	return newData(waiting{near, near}), nil
 }
 
 func socketPair() (near, far *os.File, err error) {
@@ -249,15 +249,34 @@ func newData(conn io.ReadWriteCloser) *Data { return &Data{conn: conn, rsp: bufi
 
 // waiting is an end of a socket pair on which a read waits in the kernel. An answer mostly comes within
 // microseconds: by way of the runtime's poller, which wakes another thread for it, it takes a third longer.
-type waiting struct{ *os.File }
+type waiting struct {
+	io.ReadWriter // is end
+	end           *os.File
+}
+
+// File is another descriptor of the same end.
+func (w waiting) File() (*os.File, error) {
+	raw, err := w.end.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if e := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		err = e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep the TPM emulator's data channel: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "tpm data"), nil
+}
 
 // Close ends a read or a write that waits, which closing alone would not.
 func (w waiting) Close() error {
-	raw, err := w.SyscallConn()
+	raw, err := w.end.SyscallConn()
 	if err == nil {
 		err = raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 	}
-	return errors.Join(err, w.File.Close())
+	return errors.Join(err, w.end.Close())
 }
 
 // Close ends the channel, and a command that is under way on it.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os/exec"
 	"time"
 
 	"github.com/antievilmaid/aem/internal/swtpm"
@@ -34,12 +33,15 @@ type Config struct {
 	Volatile []byte
 	// UID and GID are those of the process, and of no other. They count where the manager is root.
 	UID, GID uint32
+	// Outlives says that somebody keeps the emulator's descriptors ([Emulator.Files]), so that it lives on when
+	// the manager dies. It ends when nobody has them any more.
+	Outlives bool
 }
 
 // Emulator is a running swtpm. Its methods may be called from several goroutines.
 type Emulator struct {
 	version tpm.Version
-	process *exec.Cmd
+	process process
 	said    lastLine
 	control *swtpm.Control
 	data    *swtpm.Data
@@ -52,6 +54,7 @@ type Emulator struct {
 
 	done  chan struct{} // closed when the process has ended; ended is set then
 	ended error
+	gone  chan struct{} // closed when all that was the process's is gone, too
 }
 
 // patience is how long one command may take. RSA keys take seconds, and many of them on a machine under load.
@@ -108,7 +111,7 @@ func (e *Emulator) Done() <-chan struct{} { return e.done }
 
 // Kill ends the process as a power cut would, and returns when it is gone.
 func (e *Emulator) Kill() {
-	e.process.Process.Kill()
+	e.process.kill()
 	<-e.done
 }
 
@@ -162,7 +165,7 @@ func (e *Emulator) execute(at tpm.Locality, command []byte) ([]byte, bool, error
 	if at > 3 {
 		return nil, false, fmt.Errorf("run a vTPM's command: locality %d is not for commands", at)
 	}
-	watch := time.AfterFunc(patience, func() { e.process.Process.Kill() })
+	watch := time.AfterFunc(patience, func() { e.process.kill() })
 	defer watch.Stop()
 	if at != e.at {
 		if err := e.control.SetLocality(at); err != nil {
@@ -186,7 +189,7 @@ func (e *Emulator) execute(at tpm.Locality, command []byte) ([]byte, bool, error
 
 // controlled does a request on the control socket, with an end to its patience.
 func (e *Emulator) controlled(request func() error) error {
-	watch := time.AfterFunc(patience, func() { e.process.Process.Kill() })
+	watch := time.AfterFunc(patience, func() { e.process.kill() })
 	defer watch.Stop()
 	err := request()
 	var refused *swtpm.ResultError

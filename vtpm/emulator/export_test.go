@@ -1,9 +1,29 @@
 package emulator
 
-import "io"
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
 
 // PID is the emulator's process, for who looks at it from outside.
-func (e *Emulator) PID() int { return e.process.Process.Pid }
+func (e *Emulator) PID() int {
+	if c, ok := e.process.(*child); ok {
+		return c.cmd.Process.Pid
+	}
+	f, err := e.process.handle()
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
+	pid := 0
+	for line := range strings.Lines(string(b)) {
+		fmt.Sscanf(line, "Pid:\t%d", &pid)
+	}
+	return pid
+}
 
 // LastLineOf is what is kept of what an emulator says.
 func LastLineOf(r io.Reader) string {

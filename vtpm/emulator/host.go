@@ -1,13 +1,13 @@
 package emulator
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,11 +21,11 @@ type Host struct {
 	root  bool
 	view  error // why there is no view; nil where there is one
 
-	// work is done on one thread that lives as long as the Host: emulators are its children, die
-	// with it (PR_SET_PDEATHSIG is about the thread, prctl(2)), and inherit its root.
-	work   chan func()
-	closed chan struct{}
-	close  func()
+	// work is done on one thread that lives as long as the Host: emulators are its children, inherit its
+	// root, and die with it (PR_SET_PDEATHSIG is about the thread, prctl(2)), unless Config.Outlives.
+	work  chan func()
+	alive context.Context // until Close
+	close func()
 }
 
 // NewHost finds swtpm and, where it may, builds the view: a mount namespace with swtpm, its
@@ -54,8 +54,8 @@ func NewHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the null device: %w", err)
 	}
-	h := &Host{swtpm: path, can: can, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func()), closed: make(chan struct{})}
-	h.close = sync.OnceFunc(func() { close(h.closed) })
+	h := &Host{swtpm: path, can: can, dir: dir, null: null, root: os.Geteuid() == 0, work: make(chan func())}
+	h.alive, h.close = context.WithCancel(context.Background())
 	ready := make(chan error)
 	onOwnThread(func() {
 		err := enterView(path)
@@ -75,7 +75,7 @@ func (h *Host) serve() {
 		select {
 		case f := <-h.work:
 			f()
-		case <-h.closed:
+		case <-h.alive.Done():
 			return
 		}
 	}
@@ -110,7 +110,7 @@ func (h *Host) onThread(f func() error) error {
 	select {
 	case h.work <- func() { done <- f() }:
 		return <-done
-	case <-h.closed:
+	case <-h.alive.Done():
 		return errors.New("the host of the vTPMs is closed")
 	}
 }

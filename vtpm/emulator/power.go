@@ -118,16 +118,17 @@ func (e *Emulator) Suspend(ctx context.Context) (volatile []byte, err error) {
 	return volatile, nil
 }
 
-// Stop shuts the TPM down in order and ends the process. The state has changed afterwards.
+// Stop shuts the TPM down in order and ends the process, with all that was its. The state has changed afterwards.
 func (e *Emulator) Stop(ctx context.Context) error {
 	if err := e.take(ctx); err != nil {
 		return err
 	}
-	defer e.release()
 	err := e.stop()
+	e.release()
 	if err != nil {
 		return fmt.Errorf("stop a vTPM: %w", err)
 	}
+	<-e.gone
 	return nil
 }
 

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,22 +33,35 @@ func (h *Host) spawn(cfg Config) (e *Emulator, err error) {
 	}
 	defer key.Close()
 
-	e = &Emulator{version: cfg.Version, control: swtpm.NewControl(near), turn: make(chan struct{}, 1), done: make(chan struct{})}
-	e.process = &exec.Cmd{
+	said, told, err := os.Pipe()
+	if err != nil {
+		near.Close()
+		return nil, fmt.Errorf("make a pipe for what a TPM emulator says: %w", err)
+	}
+	defer told.Close()
+
+	e = newEmulator(cfg.Version)
+	e.control = swtpm.NewControl(near)
+	cmd := &exec.Cmd{
 		Path: h.swtpm,
 		Env:  []string{},
 		// The descriptors 3 and 4 of the emulator.
 		ExtraFiles:  []*os.File{far, key},
 		Stdin:       h.null,
 		Stdout:      h.null,
-		Stderr:      &e.said,
+		Stderr:      told,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
 	}
+	pidfd := -1
+	if cfg.Outlives {
+		cmd.SysProcAttr.Pdeathsig = 0
+		cmd.SysProcAttr.PidFD = &pidfd
+	}
 	if h.root {
-		e.process.SysProcAttr.Credential = &syscall.Credential{Uid: cfg.UID, Gid: cfg.GID}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: cfg.UID, Gid: cfg.GID}
 	}
 	if h.view == nil {
-		e.process.SysProcAttr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	}
 	var limited error
 	err = h.onThread(func() error {
@@ -58,21 +72,23 @@ func (h *Host) spawn(cfg Config) (e *Emulator, err error) {
 		if h.view == nil {
 			defer unmountState()
 		}
-		e.process.Args = h.arguments(path, cfg.Version)
-		if err := e.process.Start(); err != nil {
+		cmd.Args = h.arguments(path, cfg.Version)
+		if err := cmd.Start(); err != nil {
 			e.folder.close()
 			return fmt.Errorf("start the TPM emulator: %w", err)
 		}
-		limited = limit(e.process.Process.Pid, e.process.SysProcAttr.Credential)
+		limited = limit(cmd.Process.Pid, cmd.SysProcAttr.Credential)
 		return nil
 	})
 	if err != nil {
+		said.Close()
 		near.Close()
 		return nil, err
 	}
+	e.process = &child{cmd, said, pidfd}
 	e.turn <- struct{}{}
 	defer e.release()
-	go e.wait()
+	go e.wait(h)
 	err = limited
 	if err == nil {
 		e.data, err = e.control.OpenData()
@@ -81,6 +97,10 @@ func (h *Host) spawn(cfg Config) (e *Emulator, err error) {
 		return nil, e.broken(err)
 	}
 	return e, nil
+}
+
+func newEmulator(v tpm.Version) *Emulator {
+	return &Emulator{version: v, turn: make(chan struct{}, 1), done: make(chan struct{}), gone: make(chan struct{})}
 }
 
 func (h *Host) arguments(dir string, v tpm.Version) []string {
@@ -196,13 +216,19 @@ func keyPipe(key []byte) (*os.File, error) {
 }
 
 // wait ends what belongs to the process when it has ended, for whatever reason.
-func (e *Emulator) wait() {
-	err := e.process.Wait()
-	e.ended = fmt.Errorf("%w (%v)", ErrEnded, e.process.ProcessState)
+func (e *Emulator) wait(h *Host) {
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		io.Copy(&e.said, e.process.stderr())
+	}()
+	stop := context.AfterFunc(h.alive, e.process.kill)
+	how := e.process.wait()
+	stop()
+	<-heard
+	e.ended = fmt.Errorf("%w (%s)", ErrEnded, how)
 	if last := e.said.line(); last != "" {
-		e.ended = fmt.Errorf("%w (%v); it said last: %q", ErrEnded, e.process.ProcessState, last)
-	} else if e.process.ProcessState == nil {
-		e.ended = fmt.Errorf("%w: %v", ErrEnded, err)
+		e.ended = fmt.Errorf("%w (%s); it said last: %q", ErrEnded, how, last)
 	}
 	close(e.done)
 	e.turn <- struct{}{} // who is at work reads what the process still wrote, then its end, and leaves
@@ -210,8 +236,10 @@ func (e *Emulator) wait() {
 	if e.data != nil {
 		e.data.Close()
 	}
+	e.process.close()
 	e.folder.close()
 	<-e.turn
+	close(e.gone)
 }
 
 // lastLine keeps the last line that was written, at most 200 bytes of it. A guest can make an emulator write without end.

@@ -55,7 +55,10 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 		}
 		return r, false, nil
 	}
-	r = &running{manager: m, guest: g, counters: m.countersOf(g.UUID), since: m.Now(), gone: make(chan struct{})}
+	if err := m.isLost(g); err != nil {
+		return nil, false, err
+	}
+	r = newRunning(m, g)
 	if p := m.prepared[g.UUID]; p != nil && !g.Late {
 		r.material = &p.material
 		p.once.Do(func() { close(p.used) })
@@ -63,6 +66,11 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 	r.mu.Lock()
 	m.running[g.UUID] = r
 	return r, true, nil
+}
+
+// newRunning is a vTPM that does not run yet. m.mu is held.
+func newRunning(m *Manager, g vtpm.Guest) *running {
+	return &running{manager: m, guest: g, counters: m.countersOf(g.UUID), since: m.Now(), gone: make(chan struct{})}
 }
 
 // start reads the vTPM from the store and switches it on.
@@ -94,7 +102,7 @@ func (r *running) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State, UID: user, GID: user}
+	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State, UID: user, GID: user, Outlives: r.outlives()}
 	if r.emulator, err = m.Emulators.Start(ctx, cfg); err != nil {
 		m.users.give(user)
 		return err
@@ -110,6 +118,9 @@ func (r *running) start(ctx context.Context) (err error) {
 	if err := r.commit(); err != nil {
 		r.emulator.Kill()
 		return err
+	}
+	if err := r.keep(user); err != nil {
+		r.tell("unkept", "it would not outlive the manager: "+err.Error())
 	}
 	r.tell("started", fmt.Sprintf("a fresh %s; its guest's start counts as %s", r.version, r.launch.Start))
 	return nil

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/antievilmaid/aem/internal/fdstore"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/emulator"
@@ -20,6 +21,8 @@ type Config struct {
 	Emulators *emulator.Host
 	// Host is the machine, as guests are told of it.
 	Host measure.Host
+	// Held is where running vTPMs are kept for the next manager, should this one die; nil is nowhere: they end with it.
+	Held *fdstore.Store
 	// Tell hears what happens to vTPMs, for the audit log. It must not call the manager.
 	Tell func(Happening)
 	// Now is the clock; nil is the machine's.
@@ -32,7 +35,7 @@ type Config struct {
 
 // Happening is one thing that happened to a vTPM.
 type Happening struct {
-	Kind  string // a word: created, started, connected, left, ended, refused, paused, removed
+	Kind  string // a word: created, started, adopted, connected, left, ended, refused, paused, removed
 	UUID  vtpm.UUID
 	Guest string // its domain, where a guest had to do with it
 	Text  string
@@ -48,6 +51,7 @@ type Manager struct {
 	closed   bool
 	running  map[vtpm.UUID]*running
 	prepared map[vtpm.UUID]*Prepared
+	lost     map[vtpm.UUID]vtpm.Guest // whose vTPMs could not be adopted
 	counters map[vtpm.UUID]*counters
 }
 
@@ -59,7 +63,7 @@ func New(c Config) *Manager {
 	if c.Tell == nil {
 		c.Tell = func(Happening) {}
 	}
-	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}, counters: map[vtpm.UUID]*counters{}}
+	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}, lost: map[vtpm.UUID]vtpm.Guest{}, counters: map[vtpm.UUID]*counters{}}
 }
 
 // Close shuts down all vTPMs in order. The store stays open: it is the caller's.

@@ -36,6 +36,10 @@ type running struct {
 	session    *session      // the guest's, nil while it has let go of its device
 	paused     error
 	ended      bool
+
+	sheet      *sheet      // what the next manager has to know
+	unanswered *unanswered // the last manager's
+	returning  bool        // adopted, and its guest was not seen yet
 	died       bool
 
 	seen atomic.Pointer[Running] // as others see it
@@ -49,6 +53,8 @@ func (r *running) connect(g vtpm.Guest) (*session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.returning && r.emulator == nil:
+		return nil, errLost
 	case r.ended || r.emulator == nil:
 		return nil, fmt.Errorf("%w (%s); it did not start", ErrGone, g.Domain)
 	case r.session != nil:
@@ -59,7 +65,7 @@ func (r *running) connect(g vtpm.Guest) (*session, error) {
 }
 
 func (r *running) open() *session {
-	r.session = &session{r}
+	r.session, r.returning = &session{r}, false
 	r.publish()
 	return r.session
 }
@@ -97,7 +103,8 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 	guard := filter.Guard{Version: s.version, Localities: s.policy.localities(), Translate: !s.guest.Firmware}
 	return guard.Run(at, command, func(command []byte) ([]byte, error) {
 		sent = true
-		rsp, changed, err := s.emulator.Execute(ctx, at, command)
+		rsp, changed, err := s.execute(ctx, at, command)
+		defer s.sheet.delivered(len(rsp))
 		if err == nil && changed {
 			err = s.commit()
 		}
@@ -111,7 +118,8 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 // commit stores the state as it is now. Where that fails the guest gets no answer any more:
 // it would build on something that the next start does not know of.
 func (r *running) commit() error {
-	if err := r.manager.Store.PutState(r.guest.UUID, r.generation+1, r.emulator.State()); err != nil {
+	state := r.emulator.State()
+	if err := r.manager.Store.PutState(r.guest.UUID, r.generation+1, state); err != nil {
 		was := r.paused
 		r.paused = fmt.Errorf("%w: %w", ErrPaused, err)
 		if was == nil {
@@ -122,6 +130,7 @@ func (r *running) commit() error {
 		return r.paused
 	}
 	r.generation++
+	r.sheet.stored(state)
 	r.counters.commits.Add(1)
 	defer r.publish()
 	if r.paused != nil {
@@ -161,11 +170,17 @@ func (s *session) Reset(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	if err := s.switching(); err != nil {
+		return err
+	}
 	if err := s.emulator.Reset(ctx, s.inherits); err != nil {
 		return err
 	}
 	s.tell("reset", "its machine was reset: fresh PCRs")
-	return s.commit()
+	if err := s.commit(); err != nil {
+		return err
+	}
+	return s.switched()
 }
 
 // Close says that the guest let go of its device.
@@ -187,6 +202,11 @@ func (s *session) End() error { return s.end("its guest is gone") }
 func (r *running) end(why string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.finish(why)
+}
+
+// finish is end where mu is held.
+func (r *running) finish(why string) error {
 	if r.ended || r.emulator == nil {
 		return nil
 	}
@@ -201,6 +221,7 @@ func (r *running) end(why string) error {
 	// What the TPM wrote at its shutdown counts, too: without it, the next start looks like
 	// one after a power cut, and counts against its owner.
 	err = errors.Join(err, r.commit())
+	r.letGo()
 	r.tell("ended", why)
 	return err
 }

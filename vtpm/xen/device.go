@@ -24,7 +24,6 @@ const (
 // What the backend writes into its own directory besides its state.
 const (
 	protocolNode = "feature-protocol-v2"
-	lateNode     = "late" // whether the guest ran before its vTPM came; for the next manager
 )
 
 // Pauses bound what a guest can make us do by writing and ringing all the time. They are short
@@ -213,11 +212,7 @@ func (d *device) take(a attachment) {
 		if u, _ := tx.Read(d.at.backend() + "/uuid"); !strings.EqualFold(u, a.guest.UUID.String()) {
 			return errOther
 		}
-		late := "0"
-		if a.guest.Late {
-			late = "1"
-		}
-		return tx.Write(d.at.backend()+"/"+lateNode, late)
+		return nil
 	})
 	switch {
 	case errors.Is(err, errOther):

@@ -77,7 +77,7 @@ func (b *Backend) guest(p place) (vtpm.Guest, error) {
 	if err != nil {
 		return vtpm.Guest{}, err
 	}
-	g := vtpm.Guest{UUID: u, Domain: fmt.Sprintf("xen:%d", p.domain)}
+	g := vtpm.Guest{UUID: u, Domain: fmt.Sprintf("xen:%d", p.domain), Returns: true}
 	g.Birth, g.Late = b.birth(p)
 	return g, nil
 }
@@ -90,16 +90,13 @@ func (b *Backend) guest(p place) (vtpm.Guest, error) {
 // The toolstack builds a guest paused, attaches its devices and then lets it go: whoever is paused
 // and never had a processor has run nothing. Xen is asked, because all that xenstore says of it a guest that
 // runs could have changed. Where Xen gives no answer, the guest counts as late: what it
-// started with is then not known.
+// started with is then not known. A guest that a manager before us served has run, too: it finds the vTPM
+// that it had, whatever is said here of a new one, or none.
 func (b *Backend) birth(p place) (name string, late bool) {
 	vm, _ := b.Store.Read(fmt.Sprintf("/local/domain/%d/vm", p.domain)) // /vm/<handle>; the guest can't write it
 	built, _ := b.Store.Read(vm + "/start_time")
 	name = fmt.Sprintf("%s/%d/%s/%s", b.Boot, p.domain, strings.TrimPrefix(vm, "/vm/"), built)
 
-	// A manager before us has seen it start.
-	if v, err := b.Store.Read(p.backend() + "/" + lateNode); err == nil {
-		return name, v != "0"
-	}
 	d, err := b.Ask(p.domain)
 	if err == nil && vm != "/vm/"+vtpm.UUID(d.Handle).String() {
 		err = fmt.Errorf("it says that the domain is %v, and xenstore says %.80q: %w", vtpm.UUID(d.Handle), vm, unix.EPROTO)

@@ -1,13 +1,19 @@
 // Indom0 runs in a test machine's dom0. "boot" does what a boot loader that measures does to
-// PCRs 8 and 9; "await SOCKET" waits until vtpmd answers.
+// PCRs 8 and 9; "await SOCKET" waits until vtpmd answers. There is no shell, so it also stands in for two
+// scripts, by their names: /etc/xen/scripts/block, and vtpm-bootloader of dist/vtpm.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/antievilmaid/aem/internal/xenstore"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
 	"github.com/antievilmaid/aem/tpm2"
@@ -17,6 +23,10 @@ import (
 func main() {
 	var err error
 	switch {
+	case filepath.Base(os.Args[0]) == "vtpm-bootloader":
+		err = syscall.Exec("/bin/vtpmctl", append([]string{"vtpmctl", "bootloader"}, os.Args[1:]...), os.Environ())
+	case filepath.Base(os.Args[0]) == "block":
+		err = block()
 	case len(os.Args) == 2 && os.Args[1] == "boot":
 		err = boot()
 	case len(os.Args) == 3 && os.Args[1] == "await":
@@ -47,6 +57,31 @@ func boot() error {
 		}
 	}
 	return nil
+}
+
+// block tells Xen's block backend which device a guest's disk is (Xen's docs/misc/block-scripts.txt).
+func block() error {
+	if os.Args[1] != "add" {
+		return nil
+	}
+	c, err := xenstore.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	path := os.Getenv("XENBUS_PATH")
+	device, err := c.Read(path + "/params")
+	if err != nil {
+		return err
+	}
+	var s unix.Stat_t
+	if err := unix.Stat(device, &s); err != nil {
+		return err
+	}
+	if err := c.Write(path+"/physical-device", fmt.Sprintf("%x:%x", unix.Major(s.Rdev), unix.Minor(s.Rdev))); err != nil {
+		return err
+	}
+	return c.Write(path+"/hotplug-status", "connected")
 }
 
 func await(socket string) (err error) {
