@@ -8,6 +8,7 @@
 package swtpm
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -102,13 +104,16 @@ func (c *Control) Close() error { return c.conn.Close() }
 // Transact sends a whole request, with a file descriptor's control message
 // where oob is not nil, and returns the whole answer.
 func (c *Control) Transact(msg, oob []byte) ([]byte, error) {
+	// The longest answer is a state blob's header and a page of the blob.
+	return c.transact(msg, oob, make([]byte, 64<<10))
+}
+
+func (c *Control) transact(msg, oob, buf []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, _, err := c.conn.WriteMsgUnix(msg, oob, nil); err != nil {
 		return nil, fmt.Errorf("send to the TPM emulator's control socket: %w", err)
 	}
-	// The longest answer is a state blob's header and a page of the blob.
-	buf := make([]byte, 64<<10)
 	n, err := c.conn.Read(buf)
 	if err != nil {
 		return nil, fmt.Errorf("read from the TPM emulator's control socket: %w", err)
@@ -127,7 +132,8 @@ func (e *ResultError) Error() string {
 }
 
 func (c *Control) do(cmd Command, payload, oob []byte) error {
-	rsp, err := c.Transact(append(binary.BigEndian.AppendUint32(nil, uint32(cmd)), payload...), oob)
+	// The answer to each of these is a result alone.
+	rsp, err := c.transact(append(binary.BigEndian.AppendUint32(nil, uint32(cmd)), payload...), oob, make([]byte, 64))
 	if err != nil {
 		return err
 	}
@@ -217,12 +223,7 @@ func (c *Control) OpenData() (*Data, error) {
 		near.Close()
 		return nil, err
 	}
-	conn, err := net.FileConn(near)
-	near.Close()
-	if err != nil {
-		return nil, fmt.Errorf("open the TPM emulator's data channel: %w", err)
-	}
-	return &Data{conn: conn}, nil
+	return newData(waiting{near, near}), nil
 }
 
 func socketPair() (near, far *os.File, err error) {
@@ -235,24 +236,72 @@ func socketPair() (near, far *os.File, err error) {
 
 // Data carries TPM commands to the emulator and its responses back.
 type Data struct {
-	mu   sync.Mutex
-	conn net.Conn
+	mu     sync.Mutex
+	conn   io.ReadWriteCloser
+	rsp    *bufio.Reader // so that a response takes one read
+	closed atomic.Bool
 }
 
 // NewData wraps a connection that already carries TPM commands.
-func NewData(conn net.Conn) *Data { return &Data{conn: conn} }
+func NewData(conn net.Conn) *Data { return newData(conn) }
 
-// Close ends the channel.
-func (d *Data) Close() error { return d.conn.Close() }
+func newData(conn io.ReadWriteCloser) *Data { return &Data{conn: conn, rsp: bufio.NewReader(conn)} }
 
-// Send sends one TPM command and returns its whole response.
+// waiting is an end of a socket pair on which a read waits in the kernel. An answer mostly comes within
+// microseconds: by way of the runtime's poller, which wakes another thread for it, it takes a third longer.
+type waiting struct {
+	io.ReadWriter // is end
+	end           *os.File
+}
+
+// File is another descriptor of the same end.
+func (w waiting) File() (*os.File, error) {
+	raw, err := w.end.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if e := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		err = e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep the TPM emulator's data channel: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "tpm data"), nil
+}
+
+// Close ends a read or a write that waits, which closing alone would not.
+func (w waiting) Close() error {
+	raw, err := w.end.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+	return errors.Join(err, w.end.Close())
+}
+
+// Close ends the channel, and a command that is under way on it.
+func (d *Data) Close() error {
+	d.closed.Store(true)
+	return d.conn.Close()
+}
+
+// Send sends one TPM command and returns its whole response. The error is net.ErrClosed where it
+// was ended by Close.
 func (d *Data) Send(cmd []byte) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	rsp, err := d.transact(cmd)
+	if err != nil && d.closed.Load() {
+		err = fmt.Errorf("%w: %w", net.ErrClosed, err)
+	}
+	return rsp, err
+}
+
+func (d *Data) transact(cmd []byte) ([]byte, error) {
 	if _, err := d.conn.Write(cmd); err != nil {
 		return nil, fmt.Errorf("send to the TPM emulator: %w", err)
 	}
-	return ReadPacket(d.conn)
+	return ReadPacket(d.rsp)
 }
 
 // maxPacket bounds what a packet may claim: TPMs take at most 4096 bytes.

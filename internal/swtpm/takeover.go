@@ -16,7 +16,7 @@ func (c *Control) File() (*os.File, error) { return c.conn.File() }
 
 // File is another descriptor of the channel, to be kept by somebody who outlives us.
 func (d *Data) File() (*os.File, error) {
-	conn, ok := d.conn.(*net.UnixConn)
+	conn, ok := d.conn.(interface{ File() (*os.File, error) })
 	if !ok {
 		return nil, errors.New("keep the TPM emulator's data channel: it is no socket")
 	}
@@ -32,14 +32,16 @@ func (d *Data) File() (*os.File, error) {
 // request shows little: the command may come behind it. The answer to a second one shows that
 // all that the dead process sent is done.
 func TakeOver(control, data *os.File) (c *Control, d *Data, answer []byte, err error) {
-	c, d = &Control{}, &Data{}
+	c = &Control{}
 	if c.conn, err = unixConn(control); err != nil {
 		return nil, nil, nil, err
 	}
-	if d.conn, err = unixConn(data); err != nil {
+	channel, err := unixConn(data)
+	if err != nil {
 		c.Close()
 		return nil, nil, nil, err
 	}
+	d = NewData(channel)
 	err = c.sent()
 	for range 2 {
 		if err == nil {
@@ -47,7 +49,7 @@ func TakeOver(control, data *os.File) (c *Control, d *Data, answer []byte, err e
 		}
 	}
 	if err == nil {
-		answer, err = unread(d.conn.(*net.UnixConn))
+		answer, err = unread(channel)
 	}
 	if err != nil {
 		c.Close()

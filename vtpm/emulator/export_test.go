@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 )
@@ -22,4 +23,11 @@ func (e *Emulator) PID() int {
 		fmt.Sscanf(line, "Pid:\t%d", &pid)
 	}
 	return pid
+}
+
+// LastLineOf is what is kept of what an emulator says.
+func LastLineOf(r io.Reader) string {
+	var l lastLine
+	l.ReadFrom(r)
+	return l.line()
 }

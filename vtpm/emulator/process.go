@@ -262,6 +262,23 @@ func (l *lastLine) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// ReadFrom takes what an emulator says until it ends. Without it, who copies that has a buffer of 32 KB for each
+// emulator, most of which never say anything.
+func (l *lastLine) ReadFrom(r io.Reader) (n int64, err error) {
+	var b [256]byte
+	for {
+		k, err := r.Read(b[:])
+		l.Write(b[:k])
+		n += int64(k)
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
 func (l *lastLine) line() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,8 +16,10 @@ const headerSize = 10
 // any more, which is an error.
 func (c *client) commands(ctx context.Context, data *net.UnixConn) error {
 	defer data.Close()
+	// Longer than what a device sends: what is too long must not be taken for two commands.
+	buf := make([]byte, 2*vtpm.BufferSize)
 	for {
-		command, err := c.readCommand(data)
+		command, err := c.readCommand(data, buf)
 		if err != nil {
 			return nil // the client's end is closed, and what was cut short is nobody's command
 		}
@@ -93,13 +95,11 @@ func isStarted(response []byte) bool {
 	return false
 }
 
-// readCommand reads one command. The device sends each in one piece, and the guest has
+// readCommand reads one command into buf. The device sends each in one piece, and the guest has
 // written it: its header may claim any length, and the device sends what it has. So the rest is
 // waited for only where it can still come; a command that is too short or too long
 // for its header, or too long for the device, is nil.
-func (c *client) readCommand(data *net.UnixConn) ([]byte, error) {
-	// Longer than what a device sends: what is too long must not be taken for two commands.
-	buf := make([]byte, 2*vtpm.BufferSize)
+func (c *client) readCommand(data *net.UnixConn, buf []byte) ([]byte, error) {
 	n, err := data.Read(buf)
 	if err != nil {
 		return nil, err
