@@ -17,6 +17,8 @@ in dom0:
   start NAME PROGRAM ARGS    start a program and go on
   kill NAME                  kill it (SIGKILL)
   stop NAME                  end it in order (SIGTERM)
+  keep PROGRAM ARGS          start a program again when it died, with its files, as systemd does
+  slay PROGRAM               kill who runs it (SIGKILL)
   obey                       run what comes over the virtio port
   mkdir FOLDER               make a folder
   flip FILE OFFSET           change a bit of a file
@@ -41,7 +43,7 @@ in a guest:
 func main() {
 	words := map[string]func(args []string) error{
 		"dom0": startDom0, "start": startProgram, "kill": endBy(unix.SIGKILL), "stop": endBy(unix.SIGTERM),
-		"obey": obey, "flip": flip, "mkdir": func(a []string) error { return os.MkdirAll(a[0], 0o755) }, "block": block, "poweroff": powerOff, "digests": digests, "hostpcrs": hostPCRs, "ask": ask, "reborn": reborn, "answer": answer, "timed": timed, "expect": expect, "tell": tell,
+		"obey": obey, "keep": keep, "slay": slay, "flip": flip, "mkdir": func(a []string) error { return os.MkdirAll(a[0], 0o755) }, "block": block, "poweroff": powerOff, "digests": digests, "hostpcrs": hostPCRs, "ask": ask, "reborn": reborn, "answer": answer, "timed": timed, "expect": expect, "tell": tell,
 		"consoles": consoles, "manager": manage, "await": await, "rebind": rebind, "tpm": useTPM,
 	}
 	switch name := filepath.Base(os.Args[0]); name {

@@ -11,6 +11,7 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/xenbed"
 	"github.com/antievilmaid/aem/internal/xenbed/order"
+	"github.com/antievilmaid/aem/vtpm/measure"
 )
 
 // The folders on the machine's disk.
@@ -57,14 +58,40 @@ func firstDay(ctx context.Context, m *Machine) error {
 
 // serve starts vtpmd, and waits until it serves.
 func (d *Dom0) serve(ctx context.Context) error {
-	if _, err := d.run(ctx, xenbed.Helper, "start", "vtpmd", "vtpmd", "--state", state, "--home", home); err != nil {
+	if _, err := d.run(ctx, xenbed.Helper, "start", "vtpmd", xenbed.Helper, "keep", "/bin/vtpmd", "--state", state, "--home", home); err != nil {
 		return err
 	}
+	return d.ready(ctx)
+}
+
+// ready waits until vtpmd serves.
+func (d *Dom0) ready(ctx context.Context) error {
 	said, err := d.Expect(ctx, `msg=ready [^\n]*|vtpmd: [^\n]*`)
 	if err == nil && !strings.HasPrefix(said[0], "msg=ready") {
 		err = fmt.Errorf("%s: %w", said[0], errNotAsItShould)
 	}
 	return err
+}
+
+// killed kills vtpmd under two guests, which then go on as if nothing had been.
+func killed(ctx context.Context, m *Machine) error {
+	d := m.dom0
+	if _, err := d.run(ctx, xenbed.Helper, "slay", "vtpmd"); err != nil {
+		return err
+	}
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
+	for _, name := range []string{"pv", "pvh"} {
+		g := m.guest(name)
+		if err := d.pcrs(ctx, g, measure.Measured, false); err != nil {
+			return err
+		}
+		if err := d.opens(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unseal runs the proof on dom0's console. Its owner answers what it asks with answer, and it
