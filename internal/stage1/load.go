@@ -90,57 +90,44 @@ func memoryFile(name string, content []byte) (*os.File, error) {
 	return readOnly, nil
 }
 
-// loadXen lets u-root put Xen and its modules into memory by Multiboot 1 (kexec_load(2)).
+// loadXen lets u-root prepare Xen by Multiboot 1, adds its modules, and gives all of it to
+// the kernel (kexec_load(2)).
 func loadXen(s *drtm.Stage) error {
-	quiet.Lock()
-	defer quiet.Unlock()
-	// The loader reports to the standard logger, on a console that a person reads.
-	out := log.Writer()
-	log.SetOutput(io.Discard)
-	defer log.SetOutput(out)
-	line, modules := multibootModules(s)
-	if err := multiboot.Load(false, bytes.NewReader(s.Image), line, modules, nil); err != nil {
+	line := "xen " + s.Line // a file's name before it, which Xen drops
+	entry, mem, err := prepare(s.Image, line)
+	if err == nil {
+		err = addModules(mem, line, s.Modules)
+	}
+	if err == nil {
+		err = loadSegments(entry, mem.Segments)
+	}
+	if err != nil {
 		return fmt.Errorf("load Xen: %w", err)
 	}
 	return nil
 }
 
+// prepare keeps u-root's loader from reporting to the standard logger, on a console that
+// a person reads. The segments that it returns are whole pages.
+func prepare(image []byte, line string) (entry uintptr, mem *kexec.Memory, err error) {
+	quiet.Lock()
+	defer quiet.Unlock()
+	out := log.Writer()
+	log.SetOutput(io.Discard)
+	defer log.SetOutput(out)
+	entry, segments, err := multiboot.PrepareLoad(false, bytes.NewReader(image), line, nil, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	mem = new(kexec.Memory)
+	if mem.Segments, err = kexec.AlignAndMerge(segments); err != nil {
+		return 0, nil, err
+	}
+	mem.Phys, err = kexec.MemoryMapFromSysfsMemmap()
+	return entry, mem, err
+}
+
 var quiet sync.Mutex // over the standard logger's output
-
-// multibootModules are lines and modules as Multiboot 1 wants them: with a file's name
-// before each line, which Xen drops. What follows it is the line that was measured.
-func multibootModules(s *drtm.Stage) (line string, modules []multiboot.Module) {
-	for i, m := range s.Modules {
-		name := "module"
-		switch i {
-		case 0:
-			name = "kernel"
-		case 1:
-			name = "initrd"
-		}
-		modules = append(modules, multiboot.Module{Module: &untouched{content: bytes.NewReader(m.Content)}, Cmdline: name + " " + m.Line})
-	}
-	return "xen " + s.Line, modules
-}
-
-// untouched keeps u-root's loader from unpacking a module behind our back, so that what
-// runs is what was measured. The loader tries each module with gzip first, and takes it
-// as it is where that fails: so the first read fails. Should a later version of the
-// loader ask otherwise, then loading fails, and nothing unmeasured runs.
-type untouched struct {
-	content *bytes.Reader
-	asked   bool
-}
-
-var errUntouched = errors.New("a module is not to be unpacked")
-
-func (u *untouched) ReadAt(p []byte, off int64) (int, error) {
-	if !u.asked {
-		u.asked = true
-		return 0, errUntouched
-	}
-	return u.content.ReadAt(p, off)
-}
 
 // Execute starts what was loaded. It comes back only with an error.
 func Execute() error {
