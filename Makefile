@@ -73,7 +73,7 @@ demo-chain: deps kernel build ## the same of a launch that goes on: stage 1, Xen
 fuzz: ## each fuzz target for FUZZTIME (1m)
 	@scripts/fuzz $(FUZZTIME)
 
-bench: deps ## the figures of docs/benchmarks.md, and the benchmarks
+bench: deps kernel ## the figures of docs/benchmarks.md, and the benchmarks
 	@go run ./internal/figures
 	cd bench && go run ./cmd/ratios
 	go test -run '^$$' -bench . -benchmem ./...
