@@ -7,6 +7,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/u-root/u-root/pkg/boot/kexec"
@@ -16,10 +18,8 @@ import (
 	"github.com/antievilmaid/aem/drtm"
 )
 
-// ErrUEFI says why Xen can't be started on a machine with UEFI.
-var ErrUEFI = errors.New("a machine with UEFI can't start Xen from here: it would not find the firmware's tables, " +
-	"since Multiboot 1, which is what u-root's loader speaks, has no place for the address of ACPI's root pointer, " +
-	"and UEFI does not leave that where a BIOS does; Multiboot 2 has a tag for it, and no loader for kexec writes it yet")
+// ErrUEFI says that Xen can't be started on a machine with UEFI as it was asked for.
+var ErrUEFI = errors.New("Xen can't be started so on a machine with UEFI")
 
 // Loader hands a stage to the kernel, which starts it later.
 type Loader struct {
@@ -35,15 +35,12 @@ func ThisMachine() Loader {
 
 // Load loads a stage, with the log that goes on to it. Nothing runs yet.
 func (l Loader) Load(s *drtm.Stage, eventlog []byte) error {
-	if s.Kind == drtm.Xen && l.EFI {
-		return ErrUEFI
-	}
 	loaded, err := handOver(s, eventlog)
 	if err != nil {
 		return err
 	}
 	if s.Kind == drtm.Xen {
-		return loadXen(loaded)
+		return l.loadXen(loaded)
 	}
 	return loadLinux(loaded)
 }
@@ -90,19 +87,42 @@ func memoryFile(name string, content []byte) (*os.File, error) {
 	return readOnly, nil
 }
 
-// loadXen lets u-root put Xen and its modules into memory by Multiboot 1 (kexec_load(2)).
-func loadXen(s *drtm.Stage) error {
-	quiet.Lock()
-	defer quiet.Unlock()
-	// The loader reports to the standard logger, on a console that a person reads.
-	out := log.Writer()
-	log.SetOutput(io.Discard)
-	defer log.SetOutput(out)
+// loadXen lets u-root prepare Xen and its modules by Multiboot 1, adds what Xen needs
+// under UEFI, and gives it to the kernel (kexec_load(2)).
+func (l Loader) loadXen(s *drtm.Stage) error {
+	if l.EFI && !slices.Contains(strings.Fields(s.Line), "no-real-mode") {
+		return fmt.Errorf("%w: give it no-real-mode on its command line, because there is no BIOS that it could call", ErrUEFI)
+	}
 	line, modules := multibootModules(s)
-	if err := multiboot.Load(false, bytes.NewReader(s.Image), line, modules, nil); err != nil {
+	x, err := prepare(s.Image, line, modules)
+	if err != nil {
+		return fmt.Errorf("load Xen: %w", err)
+	}
+	if l.EFI {
+		pointer, err := findRootPointer("/")
+		if err == nil {
+			x, err = x.withRootPointer(line, pointer)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUEFI, err)
+		}
+	}
+	if err := kexec.Load(x.entry, x.segments, 0); err != nil {
 		return fmt.Errorf("load Xen: %w", err)
 	}
 	return nil
+}
+
+// prepare keeps u-root's loader from reporting to the standard logger, on a console that
+// a person reads.
+func prepare(image []byte, line string, modules []multiboot.Module) (x prepared, err error) {
+	quiet.Lock()
+	defer quiet.Unlock()
+	out := log.Writer()
+	log.SetOutput(io.Discard)
+	defer log.SetOutput(out)
+	x.entry, x.segments, err = multiboot.PrepareLoad(false, bytes.NewReader(image), line, modules, nil)
+	return x, err
 }
 
 var quiet sync.Mutex // over the standard logger's output
