@@ -19,7 +19,7 @@ import (
 )
 
 // ErrUEFI says that Xen can't be started on a machine with UEFI as it was asked for.
-var ErrUEFI = errors.New("Xen can't be started so on a machine with UEFI")
+var ErrUEFI = errors.New("a machine with UEFI can't start Xen in this way")
 
 // Loader hands a stage to the kernel, which starts it later.
 type Loader struct {
