@@ -7,6 +7,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/u-root/u-root/pkg/boot/kexec"
@@ -16,10 +18,8 @@ import (
 	"github.com/antievilmaid/aem/drtm"
 )
 
-// ErrUEFI says why Xen can't be started on a machine with UEFI.
-var ErrUEFI = errors.New("a machine with UEFI can't start Xen from here: it would not find the firmware's tables, " +
-	"since Multiboot 1, which is what u-root's loader speaks, has no place for the address of ACPI's root pointer, " +
-	"and UEFI does not leave that where a BIOS does; Multiboot 2 has a tag for it, and no loader for kexec writes it yet")
+// ErrUEFI says that Xen can't be started on a machine with UEFI as it was asked for.
+var ErrUEFI = errors.New("a machine with UEFI can't start Xen in this way")
 
 // Loader hands a stage to the kernel, which starts it later.
 type Loader struct {
@@ -35,15 +35,12 @@ func ThisMachine() Loader {
 
 // Load loads a stage, with the log that goes on to it. Nothing runs yet.
 func (l Loader) Load(s *drtm.Stage, eventlog []byte) error {
-	if s.Kind == drtm.Xen && l.EFI {
-		return ErrUEFI
-	}
 	loaded, err := handOver(s, eventlog)
 	if err != nil {
 		return err
 	}
 	if s.Kind == drtm.Xen {
-		return loadXen(loaded)
+		return l.loadXen(loaded)
 	}
 	return loadLinux(loaded)
 }
@@ -90,18 +87,31 @@ func memoryFile(name string, content []byte) (*os.File, error) {
 	return readOnly, nil
 }
 
-// loadXen lets u-root prepare Xen by Multiboot 1, adds its modules, and gives all of it to
-// the kernel (kexec_load(2)).
-func loadXen(s *drtm.Stage) error {
+// loadXen lets u-root prepare Xen by Multiboot 1, adds its modules, and under UEFI what Xen
+// lacks there, and gives all of it to the kernel (kexec_load(2)).
+func (l Loader) loadXen(s *drtm.Stage) error {
+	if l.EFI && !slices.Contains(strings.Fields(s.Line), "no-real-mode") {
+		return fmt.Errorf("%w: give it no-real-mode on its command line, because there is no BIOS that it could call", ErrUEFI)
+	}
 	line := "xen " + s.Line // a file's name before it, which Xen drops
 	entry, mem, err := prepare(s.Image, line)
 	if err == nil {
 		err = addModules(mem, line, s.Modules)
 	}
-	if err == nil {
-		err = loadSegments(entry, mem.Segments)
-	}
 	if err != nil {
+		return fmt.Errorf("load Xen: %w", err)
+	}
+	x := prepared{entry, mem.Segments}
+	if l.EFI {
+		pointer, err := findRootPointer("/")
+		if err == nil {
+			x, err = x.withRootPointer(line, pointer)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUEFI, err)
+		}
+	}
+	if err := x.load(); err != nil {
 		return fmt.Errorf("load Xen: %w", err)
 	}
 	return nil

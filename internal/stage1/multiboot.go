@@ -18,11 +18,15 @@ import (
 // (Multiboot Specification 0.6.96, clause 3.3).
 const (
 	infoFlags       = 0
+	infoLower       = 4 // KiB of memory below 640 KiB
 	infoLine        = 16
 	infoModules     = 20 // how many; then where their list is
-	lenInfo         = 28
+	infoMapSize     = 44
+	infoMap         = 48
+	lenInfo         = 52
 	hasLine         = 1 << 2
 	hasModules      = 1 << 3
+	hasMap          = 1 << 6
 	lenModule       = 16
 	maxMultiboot    = 1 << 32 // addresses have 32 bits
 	maxKexecSegment = 16      // KEXEC_SEGMENT_MAX
@@ -88,7 +92,7 @@ func moduleLine(i int, m drtm.Module) string {
 // the line in the same segment.
 func findInfo(segments kexec.Segments, line string) (info []byte, err error) {
 	for _, s := range segments {
-		if len(s.Buf) < lenInfo || binary.LittleEndian.Uint32(s.Buf[infoFlags:])&hasLine == 0 {
+		if len(s.Buf) < lenInfo || binary.LittleEndian.Uint32(s.Buf[infoFlags:])&(hasLine|hasMap) != hasLine|hasMap {
 			continue
 		}
 		at := uint64(binary.LittleEndian.Uint32(s.Buf[infoLine:])) - uint64(s.Phys.Start)
@@ -106,6 +110,12 @@ func findInfo(segments kexec.Segments, line string) (info []byte, err error) {
 	return info, nil
 }
 
+// prepared is what is given to the kernel: segments of whole pages, and where it enters them.
+type prepared struct {
+	entry    uintptr
+	segments kexec.Segments
+}
+
 // kexecSegment is the kernel's struct kexec_segment.
 type kexecSegment struct {
 	buffer       unsafe.Pointer
@@ -113,20 +123,21 @@ type kexecSegment struct {
 	memory, size uintptr
 }
 
-// loadSegments hands segments to the kernel (kexec_load(2)). u-root's function for it
-// copies each before.
-func loadSegments(entry uintptr, segments kexec.Segments) error {
+// load hands the segments to the kernel (kexec_load(2)). u-root's function for it copies
+// each before.
+func (x prepared) load() error {
+	segments := x.segments
 	if len(segments) > maxKexecSegment {
 		return fmt.Errorf("the kernel takes %d segments, and these are %d: there are too many modules", maxKexecSegment, len(segments))
 	}
-	if !segments.PhysContains(entry) {
+	if !segments.PhysContains(x.entry) {
 		return errors.New("the loader's entry lies in none of its segments")
 	}
 	list := make([]kexecSegment, len(segments))
 	for i, s := range segments {
 		list[i] = kexecSegment{unsafe.Pointer(unsafe.SliceData(s.Buf)), uintptr(len(s.Buf)), s.Phys.Start, uintptr(s.Phys.Size)}
 	}
-	_, _, errno := unix.Syscall6(unix.SYS_KEXEC_LOAD, entry, uintptr(len(list)), uintptr(unsafe.Pointer(unsafe.SliceData(list))), 0, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_KEXEC_LOAD, x.entry, uintptr(len(list)), uintptr(unsafe.Pointer(unsafe.SliceData(list))), 0, 0, 0)
 	runtime.KeepAlive(list)
 	if errno != 0 {
 		return fmt.Errorf("kexec_load: %w", errno)
