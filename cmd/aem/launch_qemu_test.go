@@ -79,7 +79,7 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 		must(os.WriteFile(filepath.Join(here, "target", name), b, 0o600))
 	}
 	told, keyFile := config.Config{Mounts: []config.Mount{{Disk: "/dev/vda", Folder: "/target"}}}, []byte(nil)
-	stage, err := stage1.Read(&d, here)
+	stage, err := stage1.Read(&d, stage1.Below(here))
 	must(err)
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	approval := &drtm.Approval{Key: key.Public().(ed25519.PublicKey), Approved: true}

@@ -230,7 +230,7 @@ func TestPredictThen(t *testing.T) {
 			t.Errorf("%s: %d values were compared", v, compared)
 		}
 	}
-	if exit, _, _ := capture(t, []string{"predict", "--then", "x"}); exit != aem.ExitUsage {
+	if exit, _, _ := capture(t, []string{"predict", "--then", "x", "--then-entry", "y"}); exit != aem.ExitUsage {
 		t.Errorf("without a simulation: exit %d", exit)
 	}
 }
