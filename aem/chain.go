@@ -38,7 +38,7 @@ type Mounted func(disk, folder string) (string, error)
 func mountedHere(disk, folder string) (string, error) {
 	device, err := findMedium(disk)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("look for the disk that stage 1 mounts on %s: %w", folder, err)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
