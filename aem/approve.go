@@ -208,6 +208,10 @@ const shapeForm = "lines and sizes"
 // forecast computes a launch, and what its stage 1 starts, where chain is not nil, with
 // what is known of the forms in which this machine hashes its files.
 func forecast(good *LaunchLog, after *drtm.Boot, chain *Chain, forms map[string]string) (*drtm.Forecast, error) {
+	if after.Loader != nil && drtm.MadeBy(good.Log, after.Loader) {
+		same := *after
+		same.Loader, after = nil, &same // whichever form of it the good launch hashed
+	}
 	// What lies on the disk now may be what booted, or its successor; the digests tell.
 	before := after
 	if len(forms) == 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/antievilmaid/aem/internal/stage1"
 	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/testbed"
+	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -41,7 +42,9 @@ func TestChainToXenInQEMU(t *testing.T) {
 
 // chain lets drtmsim launch a kernel with stage 1's initramfs, which finds on a disk what
 // d describes, measures it at locality 2 and starts it. There aem log finds the log, which
-// leads to what the TPM holds; and that is what aem predict said beforehand. With a policy
+// leads to what the TPM holds; and that is what aem predict said beforehand, of the launched
+// files alone. A secret that was sealed to the prediction, on a machine that never booted
+// this chain, then opens. With a policy
 // on the disk, that has to approve, and in a last boot the same stage 1 finds one that
 // does not.
 func chain(t *testing.T, d launch.Description, guest testbed.Config, policed bool) {
@@ -60,7 +63,10 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 	}
 	vmlinuz, err := os.ReadFile(kernel.Image)
 	must(err)
-	real := &testbed.Image{Steps: []testbed.Step{testbed.Run("/bin/aem", "log", "--json")}}
+	real := &testbed.Image{Load: testbed.DiskModules(), Steps: []testbed.Step{
+		testbed.Run("/bin/aem", "log", "--json"),
+		testbed.Run("/bin/aem", "unseal", "--plain", "--tty", "/dev/console", "--medium", "/dev/vdb", "--wait", "20s"),
+	}}
 	must(real.Program("bin/aem", "./cmd/aem"))
 	realInitrd, err := real.Build(kernel)
 	must(err)
@@ -94,18 +100,15 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 		must(err)
 		must(os.WriteFile(policy, b, 0o600))
 	}
-	var flags []string
 	if policed {
 		keyFile = launch.PublicKeyFile(approval.Key)
 		told.Policy = &config.Policy{File: "/target/launch.policy", Oldest: 1}
-		must(os.WriteFile(file("key"), keyFile, 0o600))
 		// The other disk first, so that the approving policy stays for the prediction.
 		other := *stage
 		other.Line += " init=/bin/sh"
 		approve(&other)
 		must(testbed.Ext4Image(file("other-disk"), 64, filepath.Join(here, "target")))
 		approve(stage)
-		flags = []string{"--policy", policy, "--policy-key", file("key")}
 	}
 	must(testbed.Ext4Image(file("disk"), 64, filepath.Join(here, "target")))
 
@@ -115,9 +118,6 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 	b, err := testbed.Program("./cmd/drtmsim")
 	must(err)
 	must(os.WriteFile(file("drtmsim"), b, 0o700))
-	b, err = json.Marshal(d)
-	must(err)
-	must(os.WriteFile(file("launch.json"), b, 0o600))
 
 	for _, c := range []struct {
 		platform, family string
@@ -131,17 +131,19 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 				t.Fatalf("%v: %s", err, out)
 			}
 			files := []string{"--loader", file("loader"), "--target", "linux", "--kernel", kernel.Image, "--append", line, "--initrd", file("initrd")}
-			args := append([]string{"predict", "--home", dir, "--simulated", c.platform, "--family", c.family, "--banks", "sha1,sha256,sha384,sha512",
-				"--then", file("launch.json"), "--then-root", here, "--json"}, files...)
-			exit, out, stderr := capture(t, append(args, flags...))
+			home := file("home " + c.family)
+			exit, out, stderr := capture(t, append([]string{"predict", "--home", home, "--simulated", c.platform, "--family", c.family,
+				"--banks", "sha1,sha256,sha384,sha512", "--then-root", here, "--keep", "--json"}, files...))
 			var p prediction
 			if exit != aem.ExitOK || json.Unmarshal([]byte(out), &p) != nil {
 				t.Fatalf("predict: exit %d, %s", exit, stderr)
 			}
 			files = append(files, "--platform", c.platform)
 			guest.Kernel, guest.Initrd, guest.Append = kernel.Image, file("initrd"), line
-			guest.Drives = []testbed.Drive{{Path: file("disk"), ReadOnly: true}}
-			report := bootAndReport(t, file("drtmsim"), files, c.version, guest)
+			guest.Drives = []testbed.Drive{{Path: file("disk"), ReadOnly: true}, {Path: file("medium " + c.family)}}
+			emulator := sealedToPrediction(t, c.version, aem.OpenHome(home), file("medium "+c.family))
+			g := bootOn(t, file("drtmsim"), files, emulator, guest)
+			report := reported(t, g)
 			if report.Launch != drtm.Verified.String() || report.Source != "aem launch, /aem/eventlog" {
 				t.Errorf("the real system says of its launch: %s, %s; the log was found at %s", report.Launch, report.Reason, report.Source)
 			}
@@ -158,9 +160,13 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 			if len(compared) != 2*len(c.algs) {
 				t.Errorf("compared were %v", compared)
 			}
+			if _, err := g.Expect(t.Context(), chainSecret); err != nil {
+				t.Fatal(err)
+			}
 			if !policed || c.version != tpm.V20 {
 				return
 			}
+			g.Kill()
 
 			// A policy of another command line: the TPM then holds the launch, the key that
 			// has to sign, and the cap.
@@ -178,7 +184,7 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 				}
 			}
 			guest.Drives = []testbed.Drive{{Path: file("other-disk"), ReadOnly: true}}
-			g, emulator := bootBehind(t, file("drtmsim"), files, c.version, guest)
+			g, emulator = bootBehind(t, file("drtmsim"), files, c.version, guest)
 			if _, err := g.Expect(t.Context(), `not launched \(approval\): [^\n]*differs in: [^\n]*kernel command line; PCRs 17 and 18 were capped`); err != nil {
 				t.Fatal(err)
 			}
@@ -199,4 +205,37 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 			}
 		})
 	}
+}
+
+// chainSecret is what nobody but the chain's last system may come to see.
+const chainSecret = "the lighthouse is dark"
+
+// sealedToPrediction is the TPM of a machine that never launched anything, whose owner
+// sealed to what aem predict --keep computed. The medium is a disk's image.
+func sealedToPrediction(t *testing.T, v tpm.Version, home aem.Home, medium string) *testbed.Emulator {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn, emulator := testbed.NewTPM(t, v)
+	defer conn.Close()
+	chip, err := aem.NewChip(conn, v)
+	must(err)
+	m := &aem.Machine{Chip: chip, Now: time.Now, Log: func() (*aem.LaunchLog, error) { return nil, nil }}
+	folder := t.TempDir()
+	_, err = m.Init(home, folder, nil)
+	must(err)
+	must(m.SetText(home, []byte(chainSecret)))
+	boot, err := m.Boot()
+	must(err)
+	state, err := home.Predicted(boot, "the chain")
+	must(err)
+	_, err = m.Seal(home, []seal.State{*state}, nil)
+	must(err)
+	must(testbed.Ext4Image(medium, 16, folder))
+	must(testbed.PowerOff(conn, v))
+	return emulator
 }
