@@ -68,6 +68,7 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 		testbed.Run("/bin/aem", "unseal", "--plain", "--tty", "/dev/console", "--medium", "/dev/vdb", "--wait", "20s"),
 	}}
 	must(real.Program("bin/aem", "./cmd/aem"))
+	real.Dir("tmp", 0o700)
 	realInitrd, err := real.Build(kernel)
 	must(err)
 
@@ -160,8 +161,8 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 			if len(compared) != 2*len(c.algs) {
 				t.Errorf("compared were %v", compared)
 			}
-			if _, err := g.Expect(t.Context(), chainSecret); err != nil {
-				t.Fatal(err)
+			if shown, err := g.Expect(t.Context(), chainSecret+`|DID NOT PROVE ITSELF`); err != nil || shown[0] != chainSecret {
+				t.Fatalf("what was sealed before the first boot: %q, %v\n%s", shown, err, g.Transcript())
 			}
 			if !policed || c.version != tpm.V20 {
 				return
