@@ -65,6 +65,8 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 	must(err)
 	real := &testbed.Image{Load: testbed.DiskModules(), Steps: []testbed.Step{
 		testbed.Run("/bin/aem", "log", "--json"),
+		{Mount: []string{"/dev/vda", "/mnt", "ext4", "ro"}},
+		testbed.Run("/bin/aem", "predict", "--good", "/aem/eventlog", "--kernel", "/mnt/vmlinuz", "--initrd", "/mnt/stage1.img", "--append", stageOneLine, "--json"),
 		testbed.Run("/bin/aem", "unseal", "--plain", "--tty", "/dev/console", "--medium", "/dev/vdb", "--wait", "20s"),
 	}}
 	must(real.Program("bin/aem", "./cmd/aem"))
@@ -104,18 +106,20 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 	if policed {
 		keyFile = launch.PublicKeyFile(approval.Key)
 		told.Policy = &config.Policy{File: "/target/launch.policy", Oldest: 1}
+	}
+	initrd := stageOneImage(t, kernel, d, told, keyFile)
+	must(os.WriteFile(file("initrd"), initrd, 0o600))
+	must(os.WriteFile(filepath.Join(here, "target", "stage1.img"), initrd, 0o600))
+	if policed {
 		// The other disk first, so that the approving policy stays for the prediction.
 		other := *stage
 		other.Line += " init=/bin/sh"
 		approve(&other)
-		must(testbed.Ext4Image(file("other-disk"), 64, filepath.Join(here, "target")))
+		must(testbed.Ext4Image(file("other-disk"), 96, filepath.Join(here, "target")))
 		approve(stage)
 	}
-	must(testbed.Ext4Image(file("disk"), 64, filepath.Join(here, "target")))
+	must(testbed.Ext4Image(file("disk"), 96, filepath.Join(here, "target")))
 
-	const line = "console=ttyS0 panic=-1 quiet no_timer_check"
-	initrd := stageOneImage(t, kernel, d, told, keyFile)
-	must(os.WriteFile(file("initrd"), initrd, 0o600))
 	b, err := testbed.Program("./cmd/drtmsim")
 	must(err)
 	must(os.WriteFile(file("drtmsim"), b, 0o700))
@@ -131,7 +135,7 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 			if out, err := exec.Command(file("drtmsim"), "loader", "--platform", c.platform, file("loader")).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			files := []string{"--loader", file("loader"), "--target", "linux", "--kernel", kernel.Image, "--append", line, "--initrd", file("initrd")}
+			files := []string{"--loader", file("loader"), "--target", "linux", "--kernel", kernel.Image, "--append", stageOneLine, "--initrd", file("initrd")}
 			home := file("home " + c.family)
 			exit, out, stderr := capture(t, append([]string{"predict", "--home", home, "--simulated", c.platform, "--family", c.family,
 				"--banks", "sha1,sha256,sha384,sha512", "--then-root", here, "--keep", "--json"}, files...))
@@ -140,7 +144,7 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 				t.Fatalf("predict: exit %d, %s", exit, stderr)
 			}
 			files = append(files, "--platform", c.platform)
-			guest.Kernel, guest.Initrd, guest.Append = kernel.Image, file("initrd"), line
+			guest.Kernel, guest.Initrd, guest.Append = kernel.Image, file("initrd"), stageOneLine
 			guest.Drives = []testbed.Drive{{Path: file("disk"), ReadOnly: true}, {Path: file("medium " + c.family)}}
 			emulator := sealedToPrediction(t, c.version, aem.OpenHome(home), file("medium "+c.family))
 			g := bootOn(t, file("drtmsim"), files, emulator, guest)
@@ -156,6 +160,20 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 				compared[fmt.Sprint(v.Bank, v.PCR)] = true
 				if want := p.PCRs[v.Bank][v.PCR]; want != v.TPM {
 					t.Errorf("%s PCR %d: predicted %s, the TPM holds %s", v.Bank, v.PCR, want, v.TPM)
+				}
+			}
+			// There the next boot is computed again, from this one's log and the mounted disk; it
+			// is the same.
+			said, err := g.Expect(t.Context(), `(?s)(\{"events":.*?\})\s+GUEST exit`)
+			var again prediction
+			if err != nil || json.Unmarshal([]byte(said[1]), &again) != nil {
+				t.Fatalf("predicted in the last system: %v\n%s", err, g.Transcript())
+			}
+			for _, a := range c.algs {
+				for _, r := range []uint32{17, 18} {
+					if got, want := again.PCRs[a.String()][r], p.PCRs[a.String()][r]; got != want {
+						t.Errorf("%s PCR %d: predicted in the last system is %s, it was %s", a, r, got, want)
+					}
 				}
 			}
 			if len(compared) != 2*len(c.algs) {
@@ -175,7 +193,7 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 			must(err)
 			platform, err := drtm.ParsePlatform(c.platform)
 			must(err)
-			ms, err := drtm.LinuxLaunch{Platform: platform, Version: c.version, Algs: c.algs, Loader: block, Kernel: vmlinuz, Initrd: initrd, CommandLine: line}.Measurements()
+			ms, err := drtm.LinuxLaunch{Platform: platform, Version: c.version, Algs: c.algs, Loader: block, Kernel: vmlinuz, Initrd: initrd, CommandLine: stageOneLine}.Measurements()
 			must(err)
 			want, err := drtm.Predict(c.algs, append(ms, approval.Measurements(c.algs)[0]))
 			must(err)
@@ -207,6 +225,9 @@ func chain(t *testing.T, d launch.Description, guest testbed.Config, policed boo
 		})
 	}
 }
+
+// stageOneLine is the command line of the kernel that is launched.
+const stageOneLine = "console=ttyS0 panic=-1 quiet no_timer_check"
 
 // chainSecret is what nobody but the chain's last system may come to see.
 const chainSecret = "the lighthouse is dark"

@@ -96,7 +96,7 @@ func bootAndReport(t *testing.T, drtmsim string, files []string, v tpm.Version, 
 // reported is what aem log says in a guest.
 func reported(t *testing.T, g *testbed.Guest) *logReport {
 	t.Helper()
-	said, err := g.Expect(t.Context(), `(?s)(\{"kind":.*\})\s+GUEST exit`)
+	said, err := g.Expect(t.Context(), `(?s)(\{"kind":.*?\})\s+GUEST exit`)
 	if err != nil {
 		t.Fatal(err)
 	}
