@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,6 +92,9 @@ func ChainOf(b *drtm.Boot, good *eventlog.Log, where Mounted, now func() time.Ti
 	if err != nil {
 		return nil, err
 	}
+	if _, err := config.ReadTold(c.Stage.Initrd); !errors.Is(err, config.ErrNoStage) {
+		return nil, fmt.Errorf("stage 1 would start a stage 1 again; have it follow another entry (aem-setup stage1 build --entry): %w", ErrNotPossible)
+	}
 	if good != nil {
 		c.Stage.KeepFacts(good)
 	}
@@ -106,7 +110,7 @@ func placeOf(told *config.Told, where Mounted) stage1.Place {
 				return path, nil
 			}
 		}
-		for _, m := range told.Mounts {
+		for _, m := range slices.Backward(told.Mounts) { // the last one mounted lies above the others
 			rest, ok := strings.CutPrefix(path, m.Folder)
 			if !ok || rest != "" && rest[0] != '/' {
 				continue

@@ -290,6 +290,46 @@ func TestAnUpdateBehindAChainIsApprovedBeforeItBoots(t *testing.T) {
 	}
 }
 
+// Packages explain the files behind stage 1 as those of a launch; lines are the owner's.
+func TestPackagesExplainWhatStageOneStarts(t *testing.T) {
+	root := testbed.NewDebianRoot(t, nil)
+	c := sealedChain(t, tpm.V20, drtm.SKINIT, func(c *chained) {
+		c.disk, c.Root = root.Boot(), root.Dir
+		c.write()
+	})
+	c.bootChain(nil, c.stage())
+	c.xen, c.dom0 = "xen, newer", c.dom0+" debug"
+	root.InstallPackage("xen-hypervisor", "2", map[string][]byte{"boot/xen.gz": packedXen(t, c.xen)})
+	c.write()
+	a, err := c.PlanApproval(c.home, c.boot, "Stage 1", nil)
+	c.must(err)
+	explained := map[string]string{}
+	for _, x := range a.Changes {
+		explained[x.What] = string(x.Explanation.By) + " " + x.Explanation.Package
+	}
+	if diff := cmp.Diff(map[string]string{"hypervisor": "package xen-hypervisor", "dom0's kernel command line": " "}, explained); diff != "" {
+		t.Errorf("explained (-want +got)\n%s", diff)
+	}
+}
+
+// Of two disks that stage 1 mounts above one another the last one counts.
+func TestDisksAboveOneAnother(t *testing.T) {
+	c := newChained(t, tpm.V20, drtm.SKINIT)
+	lower := t.TempDir()
+	c.must(os.MkdirAll(filepath.Join(lower, "efi"), 0o700))
+	writeFile(t, filepath.Join(lower, "efi/vmlinuz"), []byte("hidden"))
+	c.told.Mounts = []config.Mount{{Disk: "/dev/lower", Folder: "/boot"}, {Disk: "/dev/upper", Folder: "/boot/efi"}}
+	c.Mounted = func(disk, _ string) (string, error) {
+		return map[string]string{"/dev/lower": lower, "/dev/upper": c.disk}[disk], nil
+	}
+	c.describe(launch.Description{Kernel: launch.File{Path: "/boot/efi/vmlinuz"}})
+	chain, err := aem.ChainOf(c.entry("Stage 1"), nil, c.Mounted, time.Now)
+	c.must(err)
+	if string(chain.Stage.Image) != c.kernel {
+		t.Errorf("read was %.20q", chain.Stage.Image)
+	}
+}
+
 // From a chain back to a launch without one, and the other way: the state that runs is the
 // ground in both directions.
 func TestAChainIsLeftAndEnteredByApproval(t *testing.T) {
@@ -345,6 +385,10 @@ func TestWhatStageOneWouldNotStartIsNotApproved(t *testing.T) {
 			c.kernel = string(testbed.BzImage("not approved"))
 			c.write()
 		}, launch.ErrNotApproved, "kernel"},
+		"itself again": {func(c *chained) {
+			// GRUB's own menu, whose default entry is the launch of stage 1.
+			c.Mounted = func(string, string) (string, error) { return c.boot, nil }
+		}, aem.ErrNotPossible, "a stage 1 again"},
 		"no policy": {func(c *chained) { policed(c); c.must(os.Remove(c.disk + "/launch.policy")) }, launch.ErrNotApproved, "launch.policy"},
 		"an old policy": {func(c *chained) {
 			policed(c)
