@@ -492,3 +492,12 @@ func TestFactsOfTheMachineAreKept(t *testing.T) {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
+
+// Xen's log says nothing of how this machine launches a Linux, with a stage 1 or without.
+func TestALaunchOfLinuxIsNotComputedFromOneOfXen(t *testing.T) {
+	x := newXen(t)
+	x.root.Write("boot/grub/grub.cfg", "menuentry 'Linux' {\n slaunch skinit\n slaunch_module /loader.bin\n linux /vmlinuz-"+oldRelease+" quiet\n initrd /initrd.img-"+oldRelease+"\n}\n")
+	if a, err := x.PlanApproval(x.home, x.root.Boot(), "default", nil); !errors.Is(err, aem.ErrNotPossible) || !errors.Is(err, drtm.ErrUnexplained) {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
