@@ -305,7 +305,7 @@ func (r *rack) timed(initrd, line string) (*timedRun, error) {
 
 // tellMemory sets the memory of a stage 1 beside what it started.
 func (r *rack) tellMemory(name string, d *launch.Description, t *timedRun) error {
-	s, err := stage1.Read(d, r.file("root"))
+	s, err := stage1.Read(d, stage1.Below(r.file("root")))
 	if err != nil {
 		return err
 	}

@@ -33,8 +33,19 @@ func ThisMachine() Loader {
 	return Loader{EFI: err == nil}
 }
 
+// Check refuses a stage that this machine's firmware can't start, as Load does.
+func (l Loader) Check(s *drtm.Stage) error {
+	if l.EFI && s.Kind == drtm.Xen && !slices.Contains(strings.Fields(s.Line), "no-real-mode") {
+		return fmt.Errorf("%w: give it no-real-mode on its command line, because there is no BIOS that it could call", ErrUEFI)
+	}
+	return nil
+}
+
 // Load loads a stage, with the log that goes on to it. Nothing runs yet.
 func (l Loader) Load(s *drtm.Stage, eventlog []byte) error {
+	if err := l.Check(s); err != nil {
+		return err
+	}
 	loaded, err := handOver(s, eventlog)
 	if err != nil {
 		return err
@@ -90,9 +101,6 @@ func memoryFile(name string, content []byte) (*os.File, error) {
 // loadXen lets u-root prepare Xen by Multiboot 1, adds its modules, and under UEFI what Xen
 // lacks there, and gives all of it to the kernel (kexec_load(2)).
 func (l Loader) loadXen(s *drtm.Stage) error {
-	if l.EFI && !slices.Contains(strings.Fields(s.Line), "no-real-mode") {
-		return fmt.Errorf("%w: give it no-real-mode on its command line, because there is no BIOS that it could call", ErrUEFI)
-	}
 	line := "xen " + s.Line // a file's name before it, which Xen drops
 	entry, mem, err := prepare(s.Image, line)
 	if err == nil {
