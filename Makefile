@@ -77,7 +77,7 @@ demo-xen: deps kernel build ## guests on Xen inherit the trust: vtpmd, two guest
 fuzz: ## each fuzz target for FUZZTIME (1m)
 	@scripts/fuzz $(FUZZTIME)
 
-bench: deps ## the figures of docs/benchmarks.md, and the benchmarks
+bench: deps kernel ## the figures of docs/benchmarks.md, and the benchmarks
 	@go run ./internal/figures
 	cd bench && go run ./cmd/ratios
 	go test -run '^$$' -bench . -benchmem ./...

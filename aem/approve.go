@@ -26,6 +26,9 @@ type Approval struct {
 	Changes []Change
 	// Files are the paths of what will boot, as far as the boot entry names them.
 	Files []string
+	// Unapproved is why the policy that stage 1 asks does not approve of what it starts
+	// all the same; nil where it does, or none is asked.
+	Unapproved error
 	// Assumed says that nothing confirms in which form this machine hashes the files.
 	Assumed bool
 
@@ -77,9 +80,25 @@ func (m *Machine) PlanApproval(h Home, folder, entry string, files *drtm.Boot) (
 		a.Next.Label = x.entry.Title
 		x.kind, x.lines = after.Kind, knownLines(menu)
 	}
-	f, err := h.forecast(good, after)
+	chain, err := m.chain(after, good.Log)
 	if err != nil {
 		return nil, err
+	}
+	forms, err := h.forms()
+	if err != nil {
+		return nil, err
+	}
+	f, err := forecast(good, after, chain, forms)
+	if err != nil {
+		return nil, err
+	}
+	x.from = f.Launch
+	if chain != nil {
+		a.Unapproved, x.then = chain.Refusal, chain.part
+		if chain.Title != "" {
+			a.Next.Label += ", then " + chain.Title
+			a.Files = append(a.Files, entryFiles(chain.part.entry)...)
+		}
 	}
 	label := a.Next.Label
 	if label == "" {
@@ -186,12 +205,12 @@ func (m *Machine) Drop(h Home, label string) ([]Sealed, error) {
 // shapeForm is where, among the forms, it stands which lines and sizes the launch had.
 const shapeForm = "lines and sizes"
 
-// forecast computes a launch with what is known of the forms in which this machine
-// hashes its files.
-func (h Home) forecast(good *LaunchLog, after *drtm.Boot) (*drtm.Forecast, error) {
-	forms, err := h.forms()
-	if err != nil {
-		return nil, err
+// forecast computes a launch, and what its stage 1 starts, where chain is not nil, with
+// what is known of the forms in which this machine hashes its files.
+func forecast(good *LaunchLog, after *drtm.Boot, chain *Chain, forms map[string]string) (*drtm.Forecast, error) {
+	if after.Loader != nil && drtm.MadeBy(good.Log, after.Loader) {
+		same := *after
+		same.Loader, after = nil, &same // whichever form of it the good launch hashed
 	}
 	// What lies on the disk now may be what booted, or its successor; the digests tell.
 	before := after
@@ -209,9 +228,17 @@ func (h Home) forecast(good *LaunchLog, after *drtm.Boot) (*drtm.Forecast, error
 			things[i].Unchanged = forms[shapeForm] == after.Shape()
 		}
 	}
-	f, err := drtm.Next(good.Log, things)
+	return next(good, things, chain)
+}
+
+// next computes a launch of things, and then what its stage 1 starts.
+func next(good *LaunchLog, things []drtm.Thing, chain *Chain) (*drtm.Forecast, error) {
+	f, err := drtm.Next(drtm.WithoutStage(good.Log), things)
 	if errors.Is(err, drtm.ErrUnexplained) {
 		return nil, fmt.Errorf("%w: %w", err, ErrNotPossible)
+	}
+	if err == nil && chain != nil {
+		err = f.Then(good.Log, chain.Approval, chain.Stage)
 	}
 	return f, err
 }
@@ -220,27 +247,36 @@ func (h Home) forecast(good *LaunchLog, after *drtm.Boot) (*drtm.Forecast, error
 // that booted are still on the disk. It is not an error if they are not: a later
 // approval then says that it assumes.
 func (h Home) LearnForms(boot *Boot, folder string) error {
+	forms := formsOf(boot, folder)
+	if forms == nil {
+		return nil
+	}
+	b, err := json.Marshal(forms)
+	if err != nil {
+		return err
+	}
+	return h.write(formsFile, b)
+}
+
+// formsOf are the forms in which a launch hashed each file; nil where no entry of the menu
+// has the files that booted.
+func formsOf(boot *Boot, folder string) map[string]string {
 	menu, err := BootMenu(folder)
 	if err != nil {
 		return nil
 	}
 	for i := range menu.Entries {
-		e := &menu.Entries[i]
-		files, err := BootOf(menu, e, boot.Log.Log)
+		files, err := BootOf(menu, &menu.Entries[i], boot.Log.Log)
 		if err != nil {
 			continue
 		}
-		f, err := Predict(boot.Log, files, files)
+		f, err := Predict(boot.Log, files, files, nil)
 		if err != nil {
 			continue
 		}
 		forms := f.Forms()
 		forms[shapeForm] = files.Shape()
-		b, err := json.Marshal(forms)
-		if err != nil {
-			return err
-		}
-		return h.write(formsFile, b)
+		return forms
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ func (a *Approval) LeftToOwner() []string {
 		}
 		list = append(list, fmt.Sprintf("%s: %s", c.What, why))
 	}
+	if a.Unapproved != nil {
+		list = append(list, fmt.Sprintf("stage 1 would start it without its policy's approval: %v", a.Unapproved))
+	}
 	if !a.Known && len(a.Changes) == 0 {
 		list = append(list, "the next boot is not approved, and nothing is known of what differs")
 	}

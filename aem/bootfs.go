@@ -14,12 +14,16 @@ import (
 // BootMenu reads GRUB's menu on this machine, or in a folder that stands for the file
 // system that GRUB reads.
 func BootMenu(dir string) (*bootentry.Menu, error) {
-	o := bootentry.Options{Filesystems: []bootentry.Filesystem{{Dir: dir}}, Platform: "pc", CPU: "i386"}
+	if dir == "" {
+		return readMenu(bootFilesystem())
+	}
+	return readMenu(bootentry.Filesystem{Dir: dir})
+}
+
+func readMenu(f bootentry.Filesystem) (*bootentry.Menu, error) {
+	o := bootentry.Options{Filesystems: []bootentry.Filesystem{f}, Platform: "pc", CPU: "i386"}
 	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
 		o.Platform, o.CPU = "efi", "x86_64"
-	}
-	if dir == "" {
-		o.Filesystems[0] = bootFilesystem()
 	}
 	menu, err := bootentry.Read(o)
 	if err != nil {
@@ -42,13 +46,20 @@ func bootFilesystem() bootentry.Filesystem {
 		f.UUID = uuidWithoutUdev(boot)
 	}
 	if line, err := os.ReadFile("/proc/cmdline"); err == nil {
-		if _, rest, ok := strings.Cut(string(line), "BOOT_IMAGE=("); ok {
-			if name, _, ok := strings.Cut(rest, ")"); ok {
-				f.Devices = []string{name}
-			}
-		}
+		f.Devices = grubDevices(string(line))
 	}
 	return f
+}
+
+// grubDevices is GRUB's name of the disk that a kernel was read from, where the kernel's
+// command line says it.
+func grubDevices(line string) []string {
+	if _, rest, ok := strings.Cut(line, bootImage+"("); ok {
+		if name, _, ok := strings.Cut(rest, ")"); ok {
+			return []string{name}
+		}
+	}
+	return nil
 }
 
 // uuidWithoutUdev reads the UUID from the disk itself: stage 1 of a launch has no udev.

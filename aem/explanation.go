@@ -64,14 +64,21 @@ type explainer struct {
 	db     packages.Database
 	noDB   error // why there is none
 
+	part                    // what is launched
+	then  part              // what its stage 1 starts
+	from  int               // the first event of that
+	steps map[int]drtm.Step // of the next launch, by event
+	// events are the places in the next launch's log of what it measures; the disks follow.
+	events []int
+	known  map[string]asked // by path
+}
+
+// part is a boot entry that is launched, or that a stage 1 follows.
+type part struct {
 	kind  drtm.Kind
 	entry *bootentry.Entry
 	files []bootentry.LoadedFile // as they were read to be measured
-	steps map[int]drtm.Step      // of the next launch, by event
-	// events are the places in the next launch's log of what it measures; the disks follow.
-	events []int
-	lines  []string         // command lines that may have been approved
-	known  map[string]asked // by path
+	lines []string               // command lines that may have been approved
 }
 
 // asked is an answer of the records, so that a file is compared once.
@@ -96,7 +103,15 @@ func (x *explainer) explain(d *difference) Explanation {
 	case !computed || step.How == drtm.Kept:
 		return unexplained("", "it belongs to the machine or its firmware, and to no file of a package")
 	}
-	image, modules, initrds := x.parts()
+	if event >= x.from {
+		stage := *x
+		stage.part = x.then
+		x = &stage
+	}
+	if x.entry == nil {
+		return unexplained("", "it is described by hand, and left to the owner")
+	}
+	image, modules, initrds := x.loaded()
 	switch {
 	case x.kind == drtm.Tboot: // which measures files together with their lines
 		return unexplained("", "a launch by tboot is left to the owner")
@@ -118,10 +133,10 @@ func (x *explainer) explain(d *difference) Explanation {
 
 func unexplained(file, why string) Explanation { return Explanation{File: file, Why: why} }
 
-// parts are the files of the entry, as menu.Load read them.
-func (x *explainer) parts() (image bootentry.LoadedFile, modules, initrds []bootentry.LoadedFile) {
-	n := len(x.entry.Modules)
-	return x.files[0], x.files[1 : 1+n], x.files[len(x.files)-len(x.entry.Initrds):]
+// loaded are the files of the entry, as menu.Load read them.
+func (p *part) loaded() (image bootentry.LoadedFile, modules, initrds []bootentry.LoadedFile) {
+	n := len(p.entry.Modules)
+	return p.files[0], p.files[1 : 1+n], p.files[len(p.files)-len(p.entry.Initrds):]
 }
 
 // follows is for what the kernel's file determines.

@@ -27,6 +27,10 @@ type Machine struct {
 	// Root is the system whose package manager is asked what changed in the files that
 	// will boot. Empty: none is.
 	Root string
+	// Mounted finds the disks that a stage 1 mounts; nil asks this system's mounts.
+	Mounted Mounted
+	// UEFI says that the machine has UEFI firmware: then stage 1 starts no Xen that would call a BIOS.
+	UEFI bool
 	// Booted is when the machine was started; nil where nobody knows.
 	Booted func() (time.Time, error)
 }

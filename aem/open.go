@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/antievilmaid/aem/internal/stage1"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
@@ -38,7 +39,7 @@ func Open(w Where, counter *tpm.Counter) (*Machine, io.Closer, error) {
 		d.Close()
 		return nil, nil, err
 	}
-	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now, Booted: booted}
+	m := &Machine{Chip: chip, Log: FindLog, Now: time.Now, Booted: booted, UEFI: stage1.ThisMachine().EFI}
 	if m.Disks, err = ReadDisks("/", w.Disks, w.Wait); err != nil {
 		// The machine is opened all the same: what is refused for a disk is capped, too.
 		missing := err

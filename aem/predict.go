@@ -15,28 +15,25 @@ import (
 )
 
 // Predict computes the next launch from the log of a good one and the boot entries
-// of then and now. before may be nil where the files that booted are gone.
-func Predict(good *LaunchLog, before, after *drtm.Boot) (*drtm.Forecast, error) {
+// of then and now, and what its stage 1 starts; chain is nil where it has none. before
+// may be nil where the files that booted are gone.
+func Predict(good *LaunchLog, before, after *drtm.Boot, chain *Chain) (*drtm.Forecast, error) {
 	things, err := drtm.Things(before, after, decompressed)
 	if err != nil {
 		return nil, err
 	}
-	f, err := drtm.Next(good.Log, things)
-	if errors.Is(err, drtm.ErrUnexplained) {
-		return nil, fmt.Errorf("%w: %w", err, ErrNotPossible)
-	}
-	return f, err
+	return next(good, things, chain)
 }
 
 // PredictSimulated computes the launch that drtmsim makes of a boot entry, and what
-// aem launch adds to it, where stage is not nil; approval may be nil.
-func PredictSimulated(p drtm.Platform, v tpm.Version, algs []tpm.Alg, after *drtm.Boot, approval *drtm.Approval, stage *drtm.Stage) (*drtm.Forecast, error) {
+// aem launch adds to it, where chain is not nil.
+func PredictSimulated(p drtm.Platform, v tpm.Version, algs []tpm.Alg, after *drtm.Boot, chain *Chain) (*drtm.Forecast, error) {
 	target, err := after.Target(p, v, algs)
 	if err != nil {
 		return nil, err
 	}
-	if stage != nil {
-		target = drtm.ChainLaunch{First: target, Algs: algs, Approval: approval, Stage: stage}
+	if chain != nil {
+		target = drtm.ChainLaunch{First: target, Algs: algs, Approval: chain.Approval, Stage: chain.Stage}
 	}
 	ms, err := target.Measurements()
 	if err != nil {
@@ -130,17 +127,26 @@ func (h Home) KeepPrediction(f *drtm.Forecast) error {
 // ErrNoPrediction says that no prediction was kept.
 var ErrNoPrediction = errors.New("no prediction was kept; aem predict --keep keeps one")
 
-// Score compares the kept prediction with a launch, and returns it.
-func (h Home) Score(actual *LaunchLog) (*drtm.Score, *LaunchLog, error) {
+// prediction is the log that KeepPrediction kept.
+func (h Home) prediction() (*LaunchLog, error) {
 	if !h.has(predictionFile) {
-		return nil, nil, ErrNoPrediction
+		return nil, ErrNoPrediction
 	}
 	kept, err := ReadLog(filepath.Join(h.dir, predictionFile))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if kept.Broken != nil {
-		return nil, nil, fmt.Errorf("the kept prediction is damaged: %w", kept.Broken)
+		return nil, fmt.Errorf("the kept prediction is damaged: %w", kept.Broken)
+	}
+	return kept, nil
+}
+
+// Score compares the kept prediction with a launch, and returns it.
+func (h Home) Score(actual *LaunchLog) (*drtm.Score, *LaunchLog, error) {
+	kept, err := h.prediction()
+	if err != nil {
+		return nil, nil, err
 	}
 	s := drtm.ScoreOf(kept.Log, actual.Log)
 	return &s, kept, nil

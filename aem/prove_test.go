@@ -101,7 +101,7 @@ func TestTheNextBootIsSealedToBeforeItTakesPlace(t *testing.T) {
 		l.setUp("")
 		boot, err := l.Boot()
 		l.must(err)
-		state, err := boot.Next(aem.Files{Kernel: testbed.BzImage("new"), Initrd: []byte("new"), CommandLine: "new", Label: "update"})
+		state, err := l.Next(boot, &drtm.Boot{Kind: drtm.Linux, Image: testbed.BzImage("new"), Initrd: []byte("new"), Line: "new"}, t.TempDir(), "update")
 		l.must(err)
 		present, err := boot.Present("today")
 		l.must(err)

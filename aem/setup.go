@@ -72,13 +72,6 @@ func (m *Machine) SetText(h Home, text []byte) error {
 // ErrNoSecret says that there is nothing to seal yet.
 var ErrNoSecret = errors.New("there is no secret to seal yet; run aem-setup secret set text, or totp")
 
-// Files are what the next boot will launch.
-type Files struct {
-	Kernel, Initrd []byte
-	CommandLine    string
-	Label          string
-}
-
 // Present is the approved state that the present boot stands for, computed from
 // its log and not read off the PCRs, so that it can be had after the cap.
 func (b *Boot) Present(label string) (*seal.State, error) {
@@ -88,21 +81,36 @@ func (b *Boot) Present(label string) (*seal.State, error) {
 	return b.state(b.Log.Log, label)
 }
 
-// Next is the approved state of the boot that these files lead to, if the
-// platform's part of the launch stays as it is.
-func (b *Boot) Next(f Files) (*seal.State, error) {
+// Next is the approved state of the boot that files lead to, if the platform's part of
+// the launch stays as it is. Where they are a stage 1 and the Linux that it runs in, it is
+// the state of what that starts, whether this machine ever booted it or not. In which form
+// files are hashed is learned of this boot's, where they lie in the folder that GRUB reads.
+func (m *Machine) Next(b *Boot, files *drtm.Boot, folder, label string) (*seal.State, error) {
 	if b.Launch.State != drtm.Verified {
 		return nil, notPossible("the next boot can't be computed from this one: %s", b.Launch.Reason)
 	}
-	things, err := drtm.Things(nil, &drtm.Boot{Kind: drtm.Linux, Image: f.Kernel, Initrd: f.Initrd, Line: f.CommandLine}, nil)
+	chain, err := m.chain(files, b.Log.Log)
+	if err != nil {
+		return nil, err
+	}
+	if chain != nil && chain.Refusal != nil {
+		return nil, fmt.Errorf("stage 1 would start it as not approved, which is not sealed to: %w", chain.Refusal)
+	}
+	f, err := forecast(b.Log, files, chain, formsOf(b, folder))
 	if err != nil {
 		return nil, fmt.Errorf("compute the next boot: %w", err)
 	}
-	next, err := drtm.Next(b.Log.Log, things)
+	return b.state(f.Log, label)
+}
+
+// Predicted is the approved state of the prediction that aem predict --keep kept. It need
+// not be one of this boot's launch, or of any that ever took place on this machine.
+func (h Home) Predicted(b *Boot, label string) (*seal.State, error) {
+	kept, err := h.prediction()
 	if err != nil {
-		return nil, fmt.Errorf("compute the next boot: %w", err)
+		return nil, err
 	}
-	return b.state(next.Log, f.Label)
+	return b.state(kept.Log, label)
 }
 
 // state computes the state that a log leads to, in the banks that count: all

@@ -96,7 +96,7 @@ func TestGeneratedEntriesArePredicted(t *testing.T) {
 			kernel, initrd := testbed.BzImage("newer!"), []byte("AN INITRAMFS")
 			m.file("boot/vmlinuz-6.1.0-37-amd64", string(kernel))
 			m.file("boot/initrd.img-6.1.0-37-amd64", string(initrd))
-			next, err := aem.Predict(&aem.LaunchLog{Log: good}, was, boot())
+			next, err := aem.Predict(&aem.LaunchLog{Log: good}, was, boot(), nil)
 			m.must(err)
 			actual := &drtm.Forecast{Log: launched(t, test.platform, test.launch(kernel, initrd, sample.Loader))}
 			same(t, "PCRs", pcrs(actual), pcrs(next))

@@ -97,6 +97,8 @@ type Step struct {
 type Forecast struct {
 	Log   *eventlog.Log
 	Steps []Step // of the events that are extended
+	// Launch is how many events of the log are the launch's own, as Next computed them.
+	Launch int
 }
 
 // Forms are the forms in which the good launch hashed each thing, as far as its
@@ -154,7 +156,7 @@ func Next(good *eventlog.Log, things []Thing) (*Forecast, error) {
 	}
 	next := *good.WithoutLoggedResult()
 	next.Events = slices.Clone(next.Events)
-	f := &Forecast{Log: &next}
+	f := &Forecast{Log: &next, Launch: len(next.Events)}
 	used := make([]bool, len(things))
 	loaderChanged := false
 	for i, role := range Roles(good) {

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/antievilmaid/aem/eventlog"
-	"github.com/antievilmaid/aem/tpm"
 )
 
 // What a launch and the stage that it starts both have is told apart for a person.
@@ -29,20 +28,9 @@ func Names(log *eventlog.Log) []string {
 	for i, r := range roles {
 		names[i] = r.String()
 	}
-	outline := slices.Index(roles, RoleStage)
-	if outline < 0 {
+	own, code := stageEvents(log, roles)
+	if own == nil {
 		return names
-	}
-	code, _, _ := readOutline(&log.Events[outline])
-	own := make([]bool, len(roles)) // the stage's
-	left := len(code)
-	for i := len(roles) - 1; i >= 0; i-- {
-		e := &log.Events[i]
-		own[i] = e.PCR == tpm.PCRData && i >= outline
-		if e.PCR == tpm.PCRCode && e.Type == eventlog.Slaunch && left > 0 {
-			own[i] = true
-			left--
-		}
 	}
 	xen, line := slices.Contains(code, RoleHypervisor), false
 	for i, r := range roles {

@@ -41,6 +41,9 @@ type Fact struct {
 
 func (f Fact) String() string { return strings.TrimSpace(string(f.Kind) + " " + f.Name) }
 
+// text is that of its event.
+func (f Fact) text() []byte { return []byte("Measured " + f.String()) }
+
 // stageTitle begins the text of a stage's first event.
 const stageTitle = "aem launch"
 
@@ -134,7 +137,7 @@ func (s *Stage) Measurements(algs []tpm.Alg) ([]Measurement, error) {
 			return nil, fmt.Errorf("measure %s: %w", f, err)
 		}
 		ms = append(ms, Measurement{
-			Role: RoleFact, PCR: tpm.PCRData, Type: eventlog.Slaunch, Data: []byte("Measured " + f.String()),
+			Role: RoleFact, PCR: tpm.PCRData, Type: eventlog.Slaunch, Data: f.text(),
 			Digests: digests, Locality: localityOS,
 		})
 	}

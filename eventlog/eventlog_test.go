@@ -114,6 +114,44 @@ func TestAFullLogRefusesAndSaysSo(t *testing.T) {
 	}
 }
 
+// Without an event, the log is the one to which it was never appended.
+func TestEventsThatAreTakenAway(t *testing.T) {
+	for _, h := range []eventlog.Header{
+		{Format: eventlog.CryptoAgile, Algs: []tpm.Alg{tpm.SHA256}, Uintn: 2, SKL: true, Capacity: 0x1000},
+		{Format: eventlog.CryptoAgile, Algs: []tpm.Alg{tpm.SHA256}},
+		{Format: eventlog.TXT12Container, Algs: []tpm.Alg{tpm.SHA1}, Capacity: 0x1000},
+		{Format: eventlog.SKL12, Algs: []tpm.Alg{tpm.SHA1}, Capacity: 0x1000},
+	} {
+		want, err := eventlog.New(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := eventlog.New(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, text := range []string{"first", "second", "third"} {
+			e := event(17, eventlog.Slaunch, text, h.Algs...)
+			if err := all.Append(e); err != nil {
+				t.Fatal(err)
+			}
+			if i == 1 {
+				continue
+			}
+			if err := want.Append(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := bytesOf(t, all)
+		if got := bytesOf(t, all.Without(func(i int) bool { return i == 1 })); !bytes.Equal(got, bytesOf(t, want)) {
+			t.Errorf("%s: left are\n%x", h.Format, got)
+		}
+		if !bytes.Equal(bytesOf(t, all), before) {
+			t.Errorf("%s: the log itself was changed", h.Format)
+		}
+	}
+}
+
 func TestVerdicts(t *testing.T) {
 	log := build(t, launchEvents()...)
 	truth := func() tpm.Banks { return log.Replay(true) }

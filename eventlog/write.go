@@ -135,16 +135,40 @@ func (l *Log) Append(e Event) error {
 		if size > len(l.tail) {
 			return fmt.Errorf("%w: an event of %d bytes does not fit the %d that are left", ErrFull, size, len(l.tail))
 		}
-		used := len(l.head) + size
-		for i := range l.Events {
-			used += len(l.appendEvent(nil, &l.Events[i]))
-		}
+		used := l.used() + size
 		l.ownHead()
 		l.setUsed(used)
 		l.tail = l.tail[size:]
 	}
 	l.Events = append(l.Events, e)
 	return nil
+}
+
+// Without returns a log without some of its events, whose room is free again.
+func (l *Log) Without(drop func(event int) bool) *Log {
+	left := *l
+	left.Events = nil
+	for i := range l.Events {
+		if !drop(i) {
+			left.Events = append(left.Events, l.Events[i])
+		}
+	}
+	if l.bounded {
+		used := left.used()
+		left.ownHead()
+		left.setUsed(used)
+		left.tail = make([]byte, len(l.tail)+l.used()-used)
+	}
+	return &left
+}
+
+// used is how many bytes head and events have.
+func (l *Log) used() int {
+	n := len(l.head)
+	for i := range l.Events {
+		n += len(l.appendEvent(nil, &l.Events[i]))
+	}
+	return n
 }
 
 // ownHead makes the header the log's own, so that changing it leaves the bytes

@@ -34,6 +34,9 @@ type approvalReport struct {
 	Sealed      []aem.Sealed `json:"sealed,omitempty"`
 	// Notice says that the entry makes no launch, although others do.
 	Notice string `json:"notice,omitempty"`
+	// Unapproved says why the policy that stage 1 asks does not approve of what it will
+	// start all the same.
+	Unapproved string `json:"not_approved_by_policy,omitempty"`
 }
 
 func approveCommand(s *setup) *cobra.Command {
@@ -44,7 +47,10 @@ func approveCommand(s *setup) *cobra.Command {
 		Long: `approve computes what the next boot will measure, from GRUB's menu and the files on the
 disk, shows what differs from the approved state, asks, and seals to it. The state that
 runs stays approved beside it, so that the machine still proves itself if the new one
-does not boot.
+does not boot. If the entry launches a Linux with a stage 1, what that will start is
+computed and shown as well, from the menu entry or the description that it follows, on the
+disks that it mounts, and by the policy that it asks: what that does not approve of is
+not approved here either, unless stage 1 starts it all the same.
 
 It is run after an update and before the restart. Where it was not, the next boot is
 refused with the name of what changed; approve then, in a system that you trust.
@@ -106,6 +112,9 @@ func approve(s *setup, o *approveOptions) error {
 		return err
 	}
 	r := &approvalReport{State: a.Next.Label, Known: a.Known, Assumed: a.Assumed, Changes: a.Changes, Notice: bootside.LaunchNotice(s.root, a.Entry)}
+	if a.Unapproved != nil {
+		r.Unapproved = a.Unapproved.Error()
+	}
 	if r.Notice != "" {
 		fmt.Fprintln(os.Stderr, r.Notice)
 	}
@@ -179,6 +188,9 @@ func changesText(a *aem.Approval) string {
 	}
 	for _, f := range a.Files {
 		fmt.Fprintf(&b, "It boots %s\n", f)
+	}
+	if a.Unapproved != nil {
+		fmt.Fprintf(&b, "Stage 1 will start it as not approved: %v\n", a.Unapproved)
 	}
 	if a.Assumed {
 		fmt.Fprintln(&b, "Assumed: nothing confirms yet in which form this machine hashes these files.")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
+	"github.com/antievilmaid/aem/eventlog"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/seal"
@@ -18,9 +19,9 @@ import (
 // sealOptions are the flags of aem-setup seal.
 type sealOptions struct {
 	kernel, initrd, cmdline string
-	label, boot             string
+	label, boot, entry      string
 	present, pin, static    bool
-	dryRun                  bool
+	predicted, dryRun       bool
 }
 
 func sealCommand(s *setup) *cobra.Command {
@@ -32,8 +33,14 @@ func sealCommand(s *setup) *cobra.Command {
 then on it opens, and every copy of an older record is dead.
 
 Without files it seals to this boot, as its launch log tells after it was checked with
-the TPM. With --kernel, --initrd and --cmdline it seals to the boot that these lead to,
-computed before it takes place; --and-present adds this boot.
+the TPM. With --kernel, --initrd and --cmdline, or with an entry of GRUB's menu (--entry),
+it seals to the boot that these lead to, computed before it takes place; --and-present
+adds this boot. If the initramfs is that of a stage 1, what stage 1 will start is computed,
+too, from the disks that it mounts, by the policy that it asks. So a chain is sealed to
+before its first boot, from a launch of its Linux or of any other.
+
+--predicted seals to what aem predict --keep computed, which may be a launch that this
+machine never made.
 
 A machine without a dynamic launch can rest on the static root: --static-root seals to
 what firmware and boot loader measured of themselves in this boot, PCRs 0 to 9. It is the
@@ -46,6 +53,8 @@ after an update the proof is refused once, and this command is run again.`,
 	f.StringVar(&o.kernel, "kernel", "", "kernel of the next boot")
 	f.StringVar(&o.initrd, "initrd", "", "initramfs of the next boot")
 	f.StringVar(&o.cmdline, "cmdline", "", "kernel command line of the next boot (default: this boot's)")
+	f.StringVar(&o.entry, "entry", "", "GRUB's menu entry of the next boot: a title, an identifier, a number, or default")
+	f.BoolVar(&o.predicted, "predicted", false, "seal to what aem predict --keep computed")
 	f.StringVar(&o.label, "label", "", "what to call the state")
 	f.StringVar(&o.boot, "boot", "", "the folder that GRUB reads (default: this machine's)")
 	f.BoolVar(&o.present, "and-present", false, "approve this boot, too")
@@ -59,8 +68,11 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	if (o.kernel == "") != (o.initrd == "") {
 		return cli.Usage("--kernel and --initrd belong together")
 	}
-	if o.static && (o.kernel != "" || o.present) {
+	if o.static && (o.computed() != 0 || o.present) {
 		return cli.Usage("--static-root seals to this boot alone")
+	}
+	if o.computed() > 1 {
+		return cli.Usage("--kernel, --entry and --predicted name the next boot in three ways; give one of them")
 	}
 	m, home, closer, err := s.open()
 	if err != nil {
@@ -71,7 +83,7 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 	if err != nil {
 		return err
 	}
-	states, err := o.states(m, boot, cmd.Flags().Changed("cmdline"))
+	states, err := o.states(m, home, boot, cmd.Flags().Changed("cmdline"))
 	if err != nil {
 		return err
 	}
@@ -112,7 +124,7 @@ func sealSecret(cmd *cobra.Command, s *setup, o *sealOptions) error {
 }
 
 // states computes the boot states to approve.
-func (o *sealOptions) states(m *aem.Machine, boot *aem.Boot, ownCmdline bool) ([]seal.State, error) {
+func (o *sealOptions) states(m *aem.Machine, home aem.Home, boot *aem.Boot, ownCmdline bool) ([]seal.State, error) {
 	if o.static {
 		label := o.label
 		if label == "" {
@@ -125,34 +137,16 @@ func (o *sealOptions) states(m *aem.Machine, boot *aem.Boot, ownCmdline bool) ([
 		return []seal.State{*s}, nil
 	}
 	var list []seal.State
-	if o.kernel != "" {
-		f := aem.Files{CommandLine: o.cmdline, Label: o.label}
-		var err error
-		if f.Kernel, err = os.ReadFile(o.kernel); err != nil {
-			return nil, fmt.Errorf("read the next boot's kernel: %w", err)
-		}
-		if f.Initrd, err = os.ReadFile(o.initrd); err != nil {
-			return nil, fmt.Errorf("read the next boot's initramfs: %w", err)
-		}
-		if !ownCmdline {
-			line, err := os.ReadFile("/proc/cmdline")
-			if err != nil {
-				return nil, fmt.Errorf("read this boot's command line: %w", err)
-			}
-			f.CommandLine = strings.TrimSuffix(string(line), "\n")
-		}
-		if f.Label == "" {
-			f.Label = "boot of " + o.kernel
-		}
-		next, err := boot.Next(f)
+	if o.computed() != 0 {
+		next, err := o.next(m, home, boot, ownCmdline)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, *next)
 	}
-	if o.kernel == "" || o.present {
+	if o.computed() == 0 || o.present {
 		label := o.label
-		if label == "" || o.kernel != "" {
+		if label == "" || o.computed() != 0 {
 			label = "the boot that sealed it"
 		}
 		present, err := boot.Present(label)
@@ -162,4 +156,57 @@ func (o *sealOptions) states(m *aem.Machine, boot *aem.Boot, ownCmdline bool) ([
 		list = append(list, *present)
 	}
 	return list, nil
+}
+
+// computed counts the ways in which the next boot is named.
+func (o *sealOptions) computed() int {
+	n := 0
+	for _, named := range []bool{o.kernel != "", o.entry != "", o.predicted} {
+		if named {
+			n++
+		}
+	}
+	return n
+}
+
+// next computes the state of the next boot.
+func (o *sealOptions) next(m *aem.Machine, home aem.Home, boot *aem.Boot, ownCmdline bool) (*seal.State, error) {
+	if o.predicted {
+		return home.Predicted(boot, cmp.Or(o.label, "the boot that was predicted"))
+	}
+	if o.entry != "" {
+		menu, err := aem.BootMenu(o.boot)
+		if err != nil {
+			return nil, err
+		}
+		e, err := menu.Find(o.entry)
+		if err != nil {
+			return nil, fmt.Errorf("look for the boot entry: %w", err)
+		}
+		var log *eventlog.Log
+		if boot.Log != nil {
+			log = boot.Log.Log
+		}
+		files, err := aem.BootOf(menu, e, log)
+		if err != nil {
+			return nil, err
+		}
+		return m.Next(boot, files, o.boot, cmp.Or(o.label, e.Title))
+	}
+	f := &drtm.Boot{Kind: drtm.Linux, Line: o.cmdline}
+	var err error
+	if f.Image, err = os.ReadFile(o.kernel); err != nil {
+		return nil, fmt.Errorf("read the next boot's kernel: %w", err)
+	}
+	if f.Initrd, err = os.ReadFile(o.initrd); err != nil {
+		return nil, fmt.Errorf("read the next boot's initramfs: %w", err)
+	}
+	if !ownCmdline {
+		line, err := os.ReadFile("/proc/cmdline")
+		if err != nil {
+			return nil, fmt.Errorf("read this boot's command line: %w", err)
+		}
+		f.Line = strings.TrimSuffix(string(line), "\n")
+	}
+	return m.Next(boot, f, o.boot, cmp.Or(o.label, "boot of "+o.kernel))
 }

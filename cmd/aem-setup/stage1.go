@@ -79,7 +79,8 @@ With --policy-key stage 1 starts only what a policy approves of that this key ha
 them. --policy is where stage 1 finds the policy: on one of the disks, as it mounts them.
 It may be exchanged without a new stage 1.
 
---dry-run lists what would be in it. aem predict --then computes what the chain measures.`,
+--dry-run lists what would be in it. What the chain measures is computed before it boots, by
+aem-setup approve, aem-setup seal --entry and aem predict.`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, name := range []string{"policy", "policy-key", "policy-oldest", "launch-unapproved"} {

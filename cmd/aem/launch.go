@@ -134,26 +134,17 @@ func (o *launchOptions) stage(log func() (*aem.LaunchLog, error)) (*drtm.Stage, 
 	return stage1.ReadDescribed(o.describe, o.root)
 }
 
-// menuEntry reads what GRUB would load. A loader that the entry launches with is not
-// needed any more; the log tells which of several it was.
+// menuEntry reads what GRUB would load.
 func (o *launchOptions) menuEntry(log func() (*aem.LaunchLog, error)) (*drtm.Stage, error) {
 	menu, err := aem.BootMenu(o.boot)
 	if err != nil {
 		return nil, err
 	}
-	e, err := menu.Find(o.entry)
-	if err != nil {
-		return nil, fmt.Errorf("look for the menu entry: %w", err)
-	}
 	found, err := wholeLog(log())
 	if err != nil {
 		return nil, err
 	}
-	b, err := aem.BootOf(menu, e, found)
-	if err != nil {
-		return nil, err
-	}
-	return &drtm.Stage{Kind: b.Kind, Image: b.Image, Line: b.Line, Initrd: b.Initrd, Modules: b.Modules}, nil
+	return aem.MenuStage(menu, o.entry, found)
 }
 
 // launchPlan is what --dry-run --json prints.

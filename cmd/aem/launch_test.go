@@ -11,6 +11,8 @@ import (
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/drtm/launch"
+	"github.com/antievilmaid/aem/internal/initramfs"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
@@ -200,37 +202,104 @@ func TestLaunchUsage(t *testing.T) {
 	}
 }
 
-// aem predict knows the chain before its first boot.
+// aem predict knows the chain before its first boot: by a simulation or from the log of a
+// good launch, for what a description or a menu entry starts, or by what stands in the
+// initramfs of a stage 1.
 func TestPredictThen(t *testing.T) {
 	for _, v := range []tpm.Version{tpm.V20, tpm.V12} {
-		l := newLaptop(t, v)
-		x := newTarget(l)
-		args := append([]string{"predict", "--home", l.dir, "--simulated", "skinit", "--family", strings.TrimPrefix(v.String(), "TPM "), "--banks", "sha1,sha256,sha384,sha512",
-			"--then", x.description, "--then-root", x.root, "--json"}, l.flags("")...)
-		exit, out, stderr := capture(t, args)
-		var p prediction
-		if exit != aem.ExitOK || json.Unmarshal([]byte(out), &p) != nil {
-			t.Fatalf("exit %d, %s", exit, stderr)
-		}
-		start := x.starter()
-		compared := 0
-		start.execute = func() error {
-			for _, b := range l.pcrs() {
-				for _, r := range []tpm.PCR{17, 18} {
-					compared++
-					if got, want := p.PCRs[b.Alg.String()][uint32(r)], b.Values[r].String(); got != want {
-						t.Errorf("%s PCR %d: predicted %s, the TPM holds %s", b.Alg, r, got, want)
-					}
+		simulated := []string{"--simulated", "skinit", "--family", strings.TrimPrefix(v.String(), "TPM "), "--banks", "sha1,sha256,sha384,sha512"}
+		for name, way := range map[string]struct {
+			good, told bool
+			then       []string // to predict
+		}{
+			"description":            {then: []string{"--then"}},
+			"entry":                  {then: []string{"--then-entry", "Real"}},
+			"entry, from a good log": {good: true, then: []string{"--then-entry", "Real"}},
+			"stage 1":                {told: true},
+			"stage 1, good log":      {good: true, told: true},
+		} {
+			t.Run(v.String()+"/"+name, func(t *testing.T) {
+				l := newLaptop(t, v)
+				x := newTarget(l)
+				l.must(os.WriteFile(filepath.Join(x.root, "boot/grub/grub.cfg"), []byte("menuentry Real { linux /vmlinuz quiet\n initrd /initrd\n }\n"), 0o600))
+				start := []string{"launch", "--entry", "Real", "--boot", filepath.Join(x.root, "boot")}
+				if name == "description" {
+					way.then = append(way.then, x.description)
+					start = []string{"launch", "--describe", x.description, "--root", x.root}
 				}
-			}
-			return nil
-		}
-		captureOf(t, commands(start), l.args("launch", "--describe", x.description, "--root", x.root))
-		if compared != 2*len(l.launch.Algs) {
-			t.Errorf("%s: %d values were compared", v, compared)
+				args := append([]string{"predict", "--home", l.dir, "--then-root", x.root, "--json"}, way.then...)
+				if way.good {
+					args = append(append(args, "--good", l.log()), l.flags("was-")...)
+				} else {
+					args = append(args, simulated...)
+				}
+				if way.told {
+					l.launch.Initrd = toldInitramfs(t)
+				}
+				args = append(args, l.flags("")...)
+				exit, out, stderr := capture(t, args)
+				var p prediction
+				if exit != aem.ExitOK || json.Unmarshal([]byte(out), &p) != nil {
+					t.Fatalf("exit %d, %s", exit, stderr)
+				}
+				l.boot()
+				s := x.starter()
+				compared := 0
+				s.execute = func() error {
+					for _, b := range l.pcrs() {
+						for _, r := range []tpm.PCR{17, 18} {
+							compared++
+							if got, want := p.PCRs[b.Alg.String()][uint32(r)], b.Values[r].String(); got != want {
+								t.Errorf("%s PCR %d: predicted %s, the TPM holds %s", b.Alg, r, got, want)
+							}
+						}
+					}
+					return nil
+				}
+				captureOf(t, commands(s), l.args(start...))
+				if compared != 2*len(l.launch.Algs) {
+					t.Errorf("%d values were compared", compared)
+				}
+			})
 		}
 	}
-	if exit, _, _ := capture(t, []string{"predict", "--then", "x"}); exit != aem.ExitUsage {
-		t.Errorf("without a simulation: exit %d", exit)
+	if exit, _, _ := capture(t, []string{"predict", "--then", "x", "--then-entry", "y"}); exit != aem.ExitUsage {
+		t.Errorf("two things to start: exit %d", exit)
+	}
+}
+
+// toldInitramfs is that of a stage 1 that follows the entry Real.
+func toldInitramfs(t *testing.T) []byte {
+	t.Helper()
+	told, err := json.Marshal(config.Config{Mounts: []config.Mount{{Disk: "/dev/aem-none", Folder: config.BootFolder}}, Entry: "Real"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a initramfs.Archive
+	a.File(config.Path, 0o644, told)
+	b, err := a.Gzip()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// What stage 1 would not start is not predicted.
+func TestPredictRefusesWhatStageOneWould(t *testing.T) {
+	l := newLaptop(t, tpm.V20)
+	l.launch.Initrd = toldInitramfs(t)
+	args := append([]string{"predict", "--home", l.dir, "--simulated", "skinit"}, l.flags("")...)
+	for name, x := range map[string]struct {
+		more []string
+		exit aem.Exit
+		says string
+	}{
+		"a folder without a menu":     {[]string{"--then-root", t.TempDir()}, aem.ExitError, "what stage 1 would start"},
+		"a disk that is not here":     {nil, aem.ExitError, "mounted nowhere"},
+		"another policy than its own": {[]string{"--policy", "x", "--policy-key", "y"}, aem.ExitUsage, "brings its own"},
+	} {
+		if exit, _, stderr := capture(t, append(args, x.more...)); exit != x.exit || !strings.Contains(stderr, x.says) {
+			t.Errorf("%s: exit %d, %s", name, exit, stderr)
+		}
 	}
 }

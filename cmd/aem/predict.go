@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +20,7 @@ import (
 	"github.com/antievilmaid/aem/internal/bootside"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/stage1"
+	"github.com/antievilmaid/aem/internal/stage1/config"
 	"github.com/antievilmaid/aem/tpm"
 )
 
@@ -32,7 +36,8 @@ type predictOptions struct {
 	entry, booted, boot  string
 	good, home, diff     string
 	simulated            string
-	then, thenRoot       string
+	then, thenEntry      string
+	thenRoot             string
 	policy               policyOptions
 	version              string
 	banks                []string
@@ -57,7 +62,12 @@ given), or files by hand: --kernel is what is launched, which is Xen or tboot wi
 --target; these get their files with --module.
 
 The good log is the one that aem-setup seal kept, or --good. --simulated computes what
-drtmsim makes of the files, without a good log. --diff shows what will be different from a
+drtmsim makes of the files, without a good log.
+
+Where the initramfs is that of a stage 1 (aem-setup stage1 build), what stage 1 will start
+is computed, too: from the disks that it mounts, where this system has them mounted, or
+below --then-root. For a Linux that runs aem launch in another way --then or --then-entry
+say what that starts: a launch description, or an entry of GRUB's menu. --diff shows what will be different from a
 log: exit code 4. --keep remembers the prediction; after the boot, --score says how much
 of it was right.`,
 		Args: cli.NoArgs,
@@ -77,8 +87,9 @@ of it was right.`,
 	f.StringVar(&o.simulated, "simulated", "", "compute drtmsim's launch, by txt or skinit")
 	f.StringVar(&o.version, "family", "2.0", "the TPM's family, with --simulated: 1.2 or 2.0")
 	f.StringSliceVar(&o.banks, "banks", []string{"sha256"}, "the TPM's banks, with --simulated")
-	f.StringVar(&o.then, "then", "", "what aem launch then starts: its description, with --simulated")
-	f.StringVar(&o.thenRoot, "then-root", "/", "the folder below which that description's files are")
+	f.StringVar(&o.then, "then", "", "what aem launch then starts: its description")
+	f.StringVar(&o.thenEntry, "then-entry", "", "what aem launch then starts: an entry of GRUB's menu")
+	f.StringVar(&o.thenRoot, "then-root", "", "the folder that is the root folder of what runs aem launch (default: this system's disks)")
 	o.policy.flags(f)
 	f.BoolVar(&o.keep, "keep", false, "remember the prediction")
 	f.BoolVar(&o.score, "score", false, "compare the prediction that was kept with this boot")
@@ -116,11 +127,11 @@ type predictedEvent struct {
 
 func predict(where aem.Where, o *predictOptions) error {
 	home := aem.OpenHome(o.home)
-	if o.then != "" && o.simulated == "" {
-		return cli.Usage("what aem launch adds can be computed with --simulated only; on the machine, aem launch --dry-run says it")
+	if o.then != "" && o.thenEntry != "" {
+		return cli.Usage("--then and --then-entry exclude each other")
 	}
-	if o.policy.given() && o.then == "" {
-		return cli.Usage("a policy belongs to what aem launch starts, which --then names")
+	if o.policy.given() && o.then == "" && o.thenEntry == "" {
+		return cli.Usage("a policy belongs to what aem launch starts, which --then or --then-entry names; a stage 1 brings its own")
 	}
 	if err := o.policy.check(); err != nil {
 		return err
@@ -189,8 +200,12 @@ func (o *predictOptions) forecast(good *aem.LaunchLog) (*drtm.Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
+	chain, err := o.chain(now, log)
+	if err != nil {
+		return nil, err
+	}
 	if o.simulated != "" {
-		return o.simulate(now)
+		return o.simulate(now, chain)
 	}
 	var was *drtm.Boot
 	switch {
@@ -203,7 +218,7 @@ func (o *predictOptions) forecast(good *aem.LaunchLog) (*drtm.Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aem.Predict(good, was, now)
+	return aem.Predict(good, was, now, chain)
 }
 
 // next is the next boot, by hand or from GRUB's menu.
@@ -232,7 +247,7 @@ func (o *predictOptions) fromMenu(name string, good *eventlog.Log) (*drtm.Boot, 
 	return aem.BootOf(menu, e, good)
 }
 
-func (o *predictOptions) simulate(now *drtm.Boot) (*drtm.Forecast, error) {
+func (o *predictOptions) simulate(now *drtm.Boot, chain *aem.Chain) (*drtm.Forecast, error) {
 	p, err := drtm.ParsePlatform(o.simulated)
 	if err != nil {
 		return nil, cli.UsageError{Err: err}
@@ -257,19 +272,61 @@ func (o *predictOptions) simulate(now *drtm.Boot) (*drtm.Forecast, error) {
 	if now.Loader == nil {
 		return nil, cli.Usage("--loader is needed: the file that drtmsim was given, or wrote with drtmsim loader")
 	}
-	var stage *drtm.Stage
-	if o.then != "" {
-		if stage, err = stage1.ReadDescribed(o.then, o.thenRoot); err != nil {
-			return nil, err
-		}
+	return aem.PredictSimulated(p, version, algs, now, chain)
+}
+
+// chain is what the launched Linux starts, as flags say it or its stage 1 was told; nil
+// where it starts nothing.
+func (o *predictOptions) chain(now *drtm.Boot, good *eventlog.Log) (*aem.Chain, error) {
+	c := &aem.Chain{}
+	var err error
+	switch {
+	case o.then != "":
+		c.Stage, err = stage1.ReadDescribed(o.then, cmp.Or(o.thenRoot, "/"))
+	case o.thenEntry != "":
+		c.Stage, err = o.thenStage(good)
+	default:
+		return o.told(now, good)
 	}
-	var approval *drtm.Approval
+	if err != nil {
+		return nil, err
+	}
+	if good != nil {
+		c.Stage.KeepFacts(good)
+	}
 	if demand := o.policy.demand(); demand != nil {
-		if approval, err = demand.Approval(stage); err != nil {
-			return nil, err
-		}
+		c.Approval, err = demand.Approval(c.Stage)
 	}
-	return aem.PredictSimulated(p, version, algs, now, approval, stage)
+	return c, err
+}
+
+// thenStage reads an entry of the menu on the file system that is /boot then.
+func (o *predictOptions) thenStage(good *eventlog.Log) (*drtm.Stage, error) {
+	folder := ""
+	if o.thenRoot != "" {
+		folder = filepath.Join(o.thenRoot, config.BootFolder)
+	}
+	menu, err := aem.BootMenu(folder)
+	if err != nil {
+		return nil, err
+	}
+	return aem.MenuStage(menu, o.thenEntry, good)
+}
+
+// told is what the stage 1 in the launched initramfs was told.
+func (o *predictOptions) told(now *drtm.Boot, good *eventlog.Log) (*aem.Chain, error) {
+	var where aem.Mounted
+	if o.thenRoot != "" {
+		where = func(_, folder string) (string, error) { return filepath.Join(o.thenRoot, folder), nil }
+	}
+	c, err := aem.ChainOf(now, good, where, time.Now)
+	if err != nil {
+		return nil, fmt.Errorf("compute what stage 1 would start: %w", err)
+	}
+	if c != nil && c.Refusal != nil {
+		fmt.Fprintf(os.Stderr, "aem: it is launched all the same: %v\n", c.Refusal)
+	}
+	return c, nil
 }
 
 // read reads files that were given by hand.

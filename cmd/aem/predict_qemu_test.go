@@ -90,7 +90,13 @@ func TestPredictionsHoldInQEMU(t *testing.T) {
 func bootAndReport(t *testing.T, drtmsim string, files []string, v tpm.Version, c testbed.Config) *logReport {
 	t.Helper()
 	g, _ := bootBehind(t, drtmsim, files, v, c)
-	said, err := g.Expect(t.Context(), `(?s)(\{"kind":.*\})\s+GUEST exit`)
+	return reported(t, g)
+}
+
+// reported is what aem log says in a guest.
+func reported(t *testing.T, g *testbed.Guest) *logReport {
+	t.Helper()
+	said, err := g.Expect(t.Context(), `(?s)(\{"kind":.*?\})\s+GUEST exit`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +112,12 @@ func bootBehind(t *testing.T, drtmsim string, files []string, v tpm.Version, c t
 	t.Helper()
 	conn, emulator := testbed.NewTPM(t, v)
 	conn.Close()
+	return bootOn(t, drtmsim, files, emulator, c), emulator
+}
+
+// bootOn boots a guest behind drtmsim, over a TPM.
+func bootOn(t *testing.T, drtmsim string, files []string, emulator *testbed.Emulator, c testbed.Config) *testbed.Guest {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "aem-predict-") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
@@ -124,5 +136,5 @@ func bootBehind(t *testing.T, drtmsim string, files []string, v tpm.Version, c t
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return testbed.NewGuest(t, c), emulator
+	return testbed.NewGuest(t, c)
 }

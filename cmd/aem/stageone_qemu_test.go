@@ -31,8 +31,9 @@ func TestStageOneRefusesInQEMU(t *testing.T) {
 
 // The same from a unified kernel image, which UEFI starts.
 func TestUnifiedImageInQEMU(t *testing.T) {
-	const stub, code, vars = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
-	testbed.Need(t, "qemu-system-x86_64", "swtpm", stub, code)
+	const stub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+	testbed.Need(t, "qemu-system-x86_64", "swtpm", stub)
+	firmware := uefi(t)
 	refusesWithoutALaunch(t, func(kernel, initrd []byte, line string) testbed.Config {
 		dir := t.TempDir()
 		must := func(b []byte, err error) []byte {
@@ -43,13 +44,26 @@ func TestUnifiedImageInQEMU(t *testing.T) {
 			return b
 		}
 		unified := must(image.Unify(must(os.ReadFile(stub)), kernel, initrd, line))
-		c := testbed.Config{Kernel: filepath.Join(dir, "stage1.efi"), Extra: []string{
-			"-drive", "if=pflash,format=raw,readonly=on,file=" + code, "-drive", "if=pflash,format=raw,file=" + filepath.Join(dir, "vars"),
-		}}
+		c := testbed.Config{Kernel: filepath.Join(dir, "stage1.efi"), Extra: firmware}
 		must(nil, os.WriteFile(c.Kernel, unified, 0o600))
-		must(nil, os.WriteFile(filepath.Join(dir, "vars"), must(os.ReadFile(vars)), 0o600))
 		return c
 	})
+}
+
+// uefi are the options that give QEMU OVMF as its firmware, with variables of its own.
+func uefi(t *testing.T) []string {
+	t.Helper()
+	const code, vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	testbed.Need(t, code, vars)
+	b, err := os.ReadFile(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(t.TempDir(), "vars")
+	if err := os.WriteFile(own, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-drive", "if=pflash,format=raw,readonly=on,file=" + code, "-drive", "if=pflash,format=raw,file=" + own}
 }
 
 func refusesWithoutALaunch(t *testing.T, machine func(kernel, initrd []byte, line string) testbed.Config) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/antievilmaid/aem/aem"
+	"github.com/antievilmaid/aem/drtm"
 	"github.com/antievilmaid/aem/internal/vtpmbed"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
@@ -17,8 +18,8 @@ func TestTheStoreFollowsWhatTheMachineApproves(t *testing.T) {
 		t.Run(v.String(), func(t *testing.T) {
 			s := vtpmbed.New(t, v, vtpmd)
 			home := aem.OpenHome(filepath.Join(s.Dir, "home"))
-			next := func(line string) aem.Files {
-				return aem.Files{Kernel: s.Launch.Kernel, Initrd: s.Launch.Initrd, CommandLine: line, Label: line}
+			next := func(line string) *drtm.Boot {
+				return &drtm.Boot{Kind: drtm.Linux, Image: s.Launch.Kernel, Initrd: s.Launch.Initrd, Line: line}
 			}
 			set := func(do func(m *aem.Machine)) {
 				t.Helper()
@@ -43,7 +44,7 @@ func TestTheStoreFollowsWhatTheMachineApproves(t *testing.T) {
 			set(func(m *aem.Machine) {
 				boot, err := m.Boot()
 				must(t, err)
-				state, err := boot.Next(next("updated"))
+				state, err := m.Next(boot, next("updated"), s.Dir, "updated")
 				must(t, err)
 				_, err = m.Seal(home, []seal.State{*state}, nil)
 				must(t, err)

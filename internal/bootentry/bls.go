@@ -103,7 +103,7 @@ func (c *call) fragments(dir string) ([]*fragment, error) {
 		if len(out) == maxFragments {
 			return nil, c.at.tooLarge("%s has more than %d entries", dir, maxFragments)
 		}
-		b, err := readFile(files, path.Join(d.name, entry.Name()), maxFragment)
+		b, err := readFile(files, path.Join(d.name, entry.Name()), maxFragment, 0)
 		if err != nil {
 			return nil, c.refuse("%v", err)
 		}

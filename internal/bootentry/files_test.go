@@ -50,6 +50,26 @@ func TestFilesOfThisMachine(t *testing.T) {
 	same(t, "initrd", "INITRD", string(l.Initrd))
 }
 
+// An initramfs may be a large part of the memory that there is: what was read is what is
+// loaded, and a log fits behind it.
+func TestInitramfsIsNotCopied(t *testing.T) {
+	dir := onDisk(t, map[string]string{"boot/grub/grub.cfg": "menuentry one { linux /k\ninitrd /i }\nmenuentry two { linux /k\ninitrd /i /k }\n", "k": "KERNEL", "i": "INITRD"})
+	m := read(t, bootentry.Options{Filesystems: []bootentry.Filesystem{{Dir: dir}}})
+	l, err := m.Load(&m.Entries[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := l.Files[len(l.Files)-1].Content
+	if &l.Initrd[0] != &file[0] || cap(l.Initrd)-len(l.Initrd) < bootentry.RoomBehind {
+		t.Errorf("it is a copy, or has only %d bytes behind it", cap(l.Initrd)-len(l.Initrd))
+	}
+	if l, err = m.Load(&m.Entries[1], 0); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "initrd", "INITRD\x00\x00KERNEL", string(l.Initrd))
+	same(t, "first file", "INITRD", string(l.Files[1].Content))
+}
+
 // Whoever wrote the boot partition must not make a prediction read other files.
 func TestNothingOutsideIsRead(t *testing.T) {
 	dir := onDisk(t, map[string]string{"boot/grub/grub.cfg": `

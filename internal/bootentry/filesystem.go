@@ -1,8 +1,10 @@
 package bootentry
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -140,12 +142,12 @@ func (e *evaluator) device(value string) (device, error) {
 
 // read reads a small file.
 func (e *evaluator) read(f file, limit int64) ([]byte, error) {
-	return readFile(e.fs[f.device.fs].files, f.name, limit)
+	return readFile(e.fs[f.device.fs].files, f.name, limit, 0)
 }
 
-// readFile reads a regular file whole. It asks for the kind first, because opening
-// a pipe would wait for a writer.
-func readFile(fsys fs.FS, name string, limit int64) ([]byte, error) {
+// readFile reads a regular file whole, into memory with some room behind it. It asks for
+// the kind first, because opening a pipe would wait for a writer.
+func readFile(fsys fs.FS, name string, limit int64, room int) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {
 		return nil, err
@@ -161,9 +163,13 @@ func readFile(fsys fs.FS, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	b, err := readAll(r, limit)
-	if err != nil {
+	// The size is what the file had, and no promise: it only saves copies.
+	b := bytes.NewBuffer(make([]byte, 0, info.Size()+int64(max(room, bytes.MinRead))))
+	switch n, err := b.ReadFrom(io.LimitReader(r, limit+1)); {
+	case err != nil:
 		return nil, fmt.Errorf("%s can't be read: %w", name, err)
+	case n > limit:
+		return nil, fmt.Errorf("%s has more than %d bytes: %w", name, limit, ErrTooLarge)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }

@@ -11,6 +11,10 @@ import (
 // MaxLoaded is how many bytes [Menu.Load] reads where no limit is given.
 const MaxLoaded = 1 << 30
 
+// RoomBehind is how many bytes are free in memory behind a file that was loaded as it is.
+// Who appends to an initramfs, as stage 1 its log, needs no copy of it then.
+const RoomBehind = 256 << 10
+
 // Loaded is what GRUB leaves in memory.
 type Loaded struct {
 	Kernel  []byte
@@ -65,7 +69,11 @@ func (m *Menu) Load(e *Entry, limit int64) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, b := range files {
+	for i, b := range files {
+		if i == 0 {
+			out.Initrd = b // the usual case, and the largest file: no copy of it
+			continue
+		}
 		out.Initrd = append(out.Initrd, make([]byte, -len(out.Initrd)&3)...)
 		out.Initrd = append(out.Initrd, b...)
 	}
@@ -115,7 +123,7 @@ func (l *loading) read(m Module) ([]byte, error) {
 	if m.Filesystem < 0 || m.Filesystem >= len(l.on) {
 		return nil, fmt.Errorf("%s lies in none of the file systems", m.Path)
 	}
-	b, err := readFile(l.on[m.Filesystem].files, m.Name, l.limit)
+	b, err := readFile(l.on[m.Filesystem].files, m.Name, l.limit, RoomBehind)
 	if err != nil {
 		return nil, fmt.Errorf("%s, which GRUB would load: %w", m.Path, err)
 	}

@@ -18,13 +18,17 @@ import (
 
 // chained is the story of a launch that goes on: the launched Linux holds stage 1, which
 // starts Xen and dom0 from a disk, after it asked a policy. The evil maid tries each link.
-var chained = tale{build: buildChain, firstDay: firstChainDay, story: []chapter{
+var chained = tale{build: buildChain, story: []chapter{
 	{
-		title: "first boot", name: "1-first-boot", screen: `FIRST BOOT[\s\S]*nothing has been sealed`, exit: "0",
-		outcome: "\"first boot\"; sealed, then the power fails", act: sealOnFirstDay, cut: true,
+		title: "before stage 1 is installed", name: "1-first-boot", screen: `FIRST BOOT[\s\S]*nothing has been sealed`, exit: "0",
+		outcome: "sealed to the chain, which never booted", act: sealOnFirstDay, cut: true,
+		change: func(m *machine, p *parts) error {
+			p.initrd = filepath.Join(m.dir, systemFile)
+			return nil
+		},
 	},
 	{
-		title: "the same machine again", name: "2-proof", screen: shownProof, exit: "0",
+		title: "the chain's first boot", name: "2-proof", screen: shownProof, exit: "0",
 		outcome: "the sentence appears, the boot goes on", act: enter,
 	},
 	{
@@ -88,11 +92,8 @@ var chained = tale{build: buildChain, firstDay: firstChainDay, story: []chapter{
 	},
 }}
 
-// firstChainDay seals to what the chain measured in this boot.
-const firstChainDay = `/bin/aem-setup init --no-disks --home /system/aem --medium /boot
-/bin/aem-setup secret set text --home /system/aem
-/bin/aem-setup seal --home /system/aem --label Monday
-`
+// systemFile is the system's own initramfs, which the launch starts until stage 1 does.
+const systemFile = "without-stage1.img"
 
 // menuFile is GRUB's menu, on the disk that stage 1 starts from.
 const menuFile = "grub.cfg"
@@ -110,7 +111,7 @@ menuentry 'Xen' {
 // buildChain makes the owner's key, stage 1, and the disk that it starts Xen from.
 func buildChain(m *machine) error {
 	m.guest = testbed.Config{Memory: 1536, Extra: []string{"-cpu", "max,-smap"}} // dom0 has no SMAP under emulation
-	m.good.start, m.good.cmdline = filepath.Join(m.dir, "start.img"), "console=ttyS0 console=tty0 panic=-1 quiet no_timer_check"
+	m.good.start, m.good.cmdline = filepath.Join(m.dir, "start.img"), cmdline
 	key := newPolicyKey()
 	defer clear(key)
 	uuid, err := m.writeStartDisk(key)
@@ -159,6 +160,9 @@ func (m *machine) writeStartDisk(key ed25519.PrivateKey) (uuid string, err error
 	}
 	initrd, err := m.systemInitrd("made by its owner\n")
 	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(m.dir, systemFile), initrd, 0o644); err != nil {
 		return "", err
 	}
 	if initrd, err = packed(initrd); err != nil {

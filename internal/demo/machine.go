@@ -45,9 +45,8 @@ const cmdline = "guest.console=tty1 console=ttyS0 panic=-1 quiet no_timer_check"
 
 // tale is a story with the laptop that it needs.
 type tale struct {
-	story    []chapter
-	build    func(*machine) error
-	firstDay string
+	story []chapter
+	build func(*machine) error
 }
 
 // newMachine builds a tale's laptop below dir.
@@ -81,7 +80,7 @@ func newMachine(t tale, v tpm.Version, dir, shots string) (*machine, error) {
 	if out, err := exec.Command(m.drtmsim, "loader", "--platform", m.platform, m.good.loader).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("write the loader's image: %w: %s", err, out)
 	}
-	if err := m.writeDisks(t.firstDay); err != nil {
+	if err := m.writeDisks(); err != nil {
 		return nil, err
 	}
 	if v == tpm.V12 {
@@ -106,8 +105,11 @@ func (m *machine) systemInitrd(note string) ([]byte, error) {
 		testbed.RunOnTTY("/bin/aem", "unseal", "--medium", "/dev/vda", "--wait", "10s"),
 		testbed.Mount("/dev/vda", "/boot"),
 		testbed.Mount("/dev/vdb", "/system"),
-		testbed.RunOnTTY("/bin/system", "/system/first", "/system/later", "/system/aem/setup.json"),
 	}}
+	if m.good.start != "" { // what stage 1 will start is computed from its disk
+		im.Steps = append(im.Steps, testbed.Step{Mount: []string{"/dev/vdc", "/start", "ext4", "ro"}})
+	}
+	im.Steps = append(im.Steps, testbed.RunOnTTY("/bin/system", "/system/first", "/system/later", "/system/aem/setup.json"))
 	for name, pkg := range map[string]string{"bin/aem": "./cmd/aem", "bin/aem-setup": "./cmd/aem-setup", "bin/system": "./internal/demo/system"} {
 		if err := im.Program(name, pkg); err != nil {
 			return nil, err
@@ -122,7 +124,8 @@ func (m *machine) systemInitrd(note string) ([]byte, error) {
 	return b, nil
 }
 
-// firstDay is what the owner does in the running system after the first boot.
+// firstDay is what the owner does in the running system after the first boot. Where the
+// initramfs of the next is that of a stage 1, seal computes what that starts.
 // The guest has no disk but the medium.
 const firstDay = `/bin/aem-setup init --no-disks --home /system/aem --medium /boot
 /bin/aem-setup secret set text --home /system/aem
@@ -132,7 +135,7 @@ const firstDay = `/bin/aem-setup init --no-disks --home /system/aem --medium /bo
 // laterDay is what the owner does there on all other days.
 const laterDay = "/bin/aem-setup status --home /system/aem\n"
 
-func (m *machine) writeDisks(firstDay string) error {
+func (m *machine) writeDisks() error {
 	boot := filepath.Join(m.dir, "boot")
 	if err := os.MkdirAll(boot, 0o755); err != nil {
 		return err

@@ -35,7 +35,7 @@ const (
 )
 
 // alone is the story of a launch that starts the system itself.
-var alone = tale{build: buildAlone, firstDay: firstDay, story: []chapter{
+var alone = tale{build: buildAlone, story: []chapter{
 	{
 		title: "first boot", name: "1-first-boot", screen: `FIRST BOOT[\s\S]*nothing has been sealed`, exit: "0",
 		outcome: "\"first boot\"; sealed, then the power fails", act: sealOnFirstDay, cut: true,

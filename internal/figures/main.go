@@ -113,6 +113,9 @@ func run() error {
 	if err := reading(dir, program); err != nil {
 		return err
 	}
+	if err := chains(dir); err != nil {
+		return err
+	}
 	model(usual)
 	return vtpms(filepath.Join(dir, "vtpms"))
 }
@@ -149,7 +152,12 @@ func median(list []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-func spread(list []float64) string {
-	text := func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
-	return strings.Join([]string{text(median(list)), " (", text(slices.Min(list)), " to ", text(slices.Max(list)), ")"}, "")
+func spread(list []float64) string { return within(list, 1) }
+
+func hundredths(list []float64) string { return within(list, 2) }
+
+// within is a list's median, with the lowest and the highest.
+func within(list []float64, digits int) string {
+	text := func(v float64) string { return strconv.FormatFloat(v, 'f', digits, 64) }
+	return text(median(list)) + " (" + text(slices.Min(list)) + " to " + text(slices.Max(list)) + ")"
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -79,31 +78,4 @@ func watched(cmd *exec.Cmd) (took time.Duration, mb float64, err error) {
 			}
 		}
 	}
-}
-
-// hashing times a file of the size of an initramfs in each bank alone and in three
-// banks in one pass, in turn.
-func hashing() error {
-	content := make([]byte, 64<<20)
-	three := []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384}
-	sets := [][]tpm.Alg{three[:1], three[1:2], three[2:], three}
-	times := make([][]float64, len(sets))
-	for range runs {
-		for i, algs := range sets {
-			start := time.Now()
-			if _, err := tpm.SumReader(algs, bytes.NewReader(content)); err != nil {
-				return err
-			}
-			times[i] = append(times[i], float64(time.Since(start).Microseconds())/1000)
-		}
-	}
-	slowest := 0.0
-	for i, algs := range sets {
-		fmt.Printf("| hashing 64 MiB in %v | %s ms |\n", algs, spread(times[i]))
-		if len(algs) == 1 {
-			slowest = max(slowest, median(times[i]))
-		}
-	}
-	fmt.Printf("| three banks in one pass, by the slowest bank alone | %.2f |\n", median(times[len(times)-1])/slowest)
-	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,30 +24,34 @@ const (
 
 // facts are what a description wants measured beside what it starts. They are read
 // when they are hashed.
-func facts(m launch.Measure, root string) []drtm.Fact {
+func facts(m launch.Measure, at Place) []drtm.Fact {
 	var l []drtm.Fact
 	for _, path := range m.Files {
 		l = append(l, drtm.Fact{Kind: drtm.FactFile, Name: path, Sum: func(a []tpm.Alg) ([]tpm.TaggedDigest, error) {
-			return sumFile(a, filepath.Join(root, path), 0)
+			return sumFile(a, at, path, 0)
 		}})
 	}
 	for _, path := range m.Devices {
 		l = append(l, drtm.Fact{Kind: drtm.FactDevice, Name: path, Sum: func(a []tpm.Alg) ([]tpm.TaggedDigest, error) {
-			return sumFile(a, filepath.Join(root, path), os.ModeDevice)
+			return sumFile(a, at, path, os.ModeDevice)
 		}})
 	}
 	if m.CPU {
-		l = append(l, drtm.Fact{Kind: drtm.FactCPU, Sum: func(a []tpm.Alg) ([]tpm.TaggedDigest, error) { return sumCPU(a, root) }})
+		l = append(l, drtm.Fact{Kind: drtm.FactCPU, Sum: func(a []tpm.Alg) ([]tpm.TaggedDigest, error) { return sumCPU(a, at) }})
 	}
 	if m.SMBIOS {
-		l = append(l, drtm.Fact{Kind: drtm.FactSMBIOS, Sum: func(a []tpm.Alg) ([]tpm.TaggedDigest, error) { return sumSMBIOS(a, root) }})
+		l = append(l, drtm.Fact{Kind: drtm.FactSMBIOS, Sum: func(a []tpm.Alg) ([]tpm.TaggedDigest, error) { return sumSMBIOS(a, at) }})
 	}
 	return l
 }
 
 // sumFile hashes a file, or a block device, in one pass: a file that changes
 // meanwhile has one digest in all banks all the same.
-func sumFile(algs []tpm.Alg, path string, want os.FileMode) ([]tpm.TaggedDigest, error) {
+func sumFile(algs []tpm.Alg, at Place, path string, want os.FileMode) ([]tpm.TaggedDigest, error) {
+	path, err := at(path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -73,8 +76,8 @@ var cpuFields = []string{"vendor_id", "cpu family", "model", "model name", "step
 
 // sumCPU hashes what CPUID says of the first CPU, as the kernel prints it: the lines of
 // cpuFields, each "name: value" and a newline.
-func sumCPU(algs []tpm.Alg, root string) ([]tpm.TaggedDigest, error) {
-	b, err := readSmall(filepath.Join(root, cpuInfo), maxCPUInfo)
+func sumCPU(algs []tpm.Alg, at Place) ([]tpm.TaggedDigest, error) {
+	b, err := readSmall(at, cpuInfo, maxCPUInfo)
 	if err != nil {
 		return nil, err
 	}
@@ -95,10 +98,10 @@ func sumCPU(algs []tpm.Alg, root string) ([]tpm.TaggedDigest, error) {
 }
 
 // sumSMBIOS hashes the firmware's tables: the entry point and then the structures.
-func sumSMBIOS(algs []tpm.Alg, root string) ([]tpm.TaggedDigest, error) {
+func sumSMBIOS(algs []tpm.Alg, at Place) ([]tpm.TaggedDigest, error) {
 	var all []byte
 	for _, path := range []string{dmiEntry, dmiTable} {
-		b, err := readSmall(filepath.Join(root, path), maxTables)
+		b, err := readSmall(at, path, maxTables)
 		if err != nil {
 			return nil, err
 		}
@@ -107,7 +110,11 @@ func sumSMBIOS(algs []tpm.Alg, root string) ([]tpm.TaggedDigest, error) {
 	return tpm.SumAll(algs, all), nil
 }
 
-func readSmall(path string, limit int) ([]byte, error) {
+func readSmall(at Place, path string, limit int) ([]byte, error) {
+	path, err := at(path)
+	if err != nil {
+		return nil, err
+	}
 	b, err := os.ReadFile(path)
 	if err == nil && len(b) > limit {
 		err = fmt.Errorf("%s is longer than any machine's", path)

@@ -37,7 +37,15 @@ func ReadDescribed(description, root string) (*drtm.Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Read(d, root)
+	return Read(d, Below(root))
+}
+
+// A Place finds where a file of stage 1's lies in the system that runs now.
+type Place func(path string) (string, error)
+
+// Below is the place of files below a folder, which stands for stage 1's root folder.
+func Below(root string) Place {
+	return func(path string) (string, error) { return filepath.Join(root, path), nil }
 }
 
 // ReadBounded reads a file, and at most one byte more than the limit, by which its
@@ -51,9 +59,9 @@ func ReadBounded(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
-// Read reads what a description starts, below a root folder.
-func Read(d *launch.Description, root string) (*drtm.Stage, error) {
-	r := reader{root: root, left: MaxLoaded}
+// Read reads what a description starts, each file from its place.
+func Read(d *launch.Description, at Place) (*drtm.Stage, error) {
+	r := reader{at: at, left: MaxLoaded}
 	s := &drtm.Stage{Kind: d.Kind()}
 	var err error
 	if d.Hypervisor == nil {
@@ -87,12 +95,12 @@ func Read(d *launch.Description, root string) (*drtm.Stage, error) {
 			s.Modules = append(s.Modules, drtm.Module{Content: b, Line: f.Line})
 		}
 	}
-	s.Facts = facts(d.Measure, root)
+	s.Facts = facts(d.Measure, at)
 	return s, nil
 }
 
 type reader struct {
-	root string
+	at   Place
 	left int64
 }
 
@@ -108,7 +116,11 @@ func (r *reader) asItIs(f launch.File) ([]byte, error) {
 }
 
 func (r *reader) read(f launch.File) ([]byte, error) {
-	in, err := os.Open(filepath.Join(r.root, f.Path))
+	path, err := r.at(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	in, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

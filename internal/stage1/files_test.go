@@ -53,7 +53,7 @@ func TestReadLinux(t *testing.T) {
 	root := folder(t, map[string]string{"boot/k": "kernel", "boot/i": zipped(t, "initramfs")})
 	s, err := stage1.Read(&launch.Description{
 		Kernel: launch.File{Path: "/boot/k", Line: "quiet", Size: 6}, Initrd: &launch.File{Path: "/boot/i"},
-	}, root)
+	}, stage1.Below(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestReadXen(t *testing.T) {
 	s, err := stage1.Read(&launch.Description{
 		Hypervisor: &launch.File{Path: "/x", Line: "dom0_mem=1G"}, Kernel: launch.File{Path: "/k", Line: "root=/dev/x"},
 		Initrd: &launch.File{Path: "/i"}, Modules: []launch.File{{Path: "/m", Line: "one"}, {Path: "/m", Packed: true}},
-	}, root)
+	}, stage1.Below(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"a folder":         {launch.Description{Kernel: file("/folder")}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := stage1.Read(&x.d, root)
+			s, err := stage1.Read(&x.d, stage1.Below(root))
 			if s != nil || err == nil || x.want != nil && !errors.Is(err, x.want) {
 				t.Errorf("%+v, %v", s, err)
 			}
@@ -125,7 +125,7 @@ func TestFacts(t *testing.T) {
 	})
 	s, err := stage1.Read(&launch.Description{
 		Kernel: launch.File{Path: "/k"}, Measure: launch.Measure{Files: []string{"/etc/crypttab"}, CPU: true, SMBIOS: true},
-	}, root)
+	}, stage1.Below(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestFactsThatCanNotBeRead(t *testing.T) {
 	root := folder(t, map[string]string{"k": "kernel", "proc/cpuinfo": "nothing\n"})
 	s, err := stage1.Read(&launch.Description{
 		Kernel: launch.File{Path: "/k"}, Measure: launch.Measure{Files: []string{"/none", "/proc"}, Devices: []string{"/k"}, CPU: true, SMBIOS: true},
-	}, root)
+	}, stage1.Below(root))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/u-root/u-root/pkg/boot/kexec"
@@ -16,10 +18,8 @@ import (
 	"github.com/antievilmaid/aem/drtm"
 )
 
-// ErrUEFI says why Xen can't be started on a machine with UEFI.
-var ErrUEFI = errors.New("a machine with UEFI can't start Xen from here: it would not find the firmware's tables, " +
-	"since Multiboot 1, which is what u-root's loader speaks, has no place for the address of ACPI's root pointer, " +
-	"and UEFI does not leave that where a BIOS does; Multiboot 2 has a tag for it, and no loader for kexec writes it yet")
+// ErrUEFI says that Xen can't be started on a machine with UEFI as it was asked for.
+var ErrUEFI = errors.New("a machine with UEFI can't start Xen in this way")
 
 // Loader hands a stage to the kernel, which starts it later.
 type Loader struct {
@@ -33,17 +33,25 @@ func ThisMachine() Loader {
 	return Loader{EFI: err == nil}
 }
 
+// Check refuses a stage that this machine's firmware can't start, as Load does.
+func (l Loader) Check(s *drtm.Stage) error {
+	if l.EFI && s.Kind == drtm.Xen && !slices.Contains(strings.Fields(s.Line), "no-real-mode") {
+		return fmt.Errorf("%w: give it no-real-mode on its command line, because there is no BIOS that it could call", ErrUEFI)
+	}
+	return nil
+}
+
 // Load loads a stage, with the log that goes on to it. Nothing runs yet.
 func (l Loader) Load(s *drtm.Stage, eventlog []byte) error {
-	if s.Kind == drtm.Xen && l.EFI {
-		return ErrUEFI
+	if err := l.Check(s); err != nil {
+		return err
 	}
 	loaded, err := handOver(s, eventlog)
 	if err != nil {
 		return err
 	}
 	if s.Kind == drtm.Xen {
-		return loadXen(loaded)
+		return l.loadXen(loaded)
 	}
 	return loadLinux(loaded)
 }
@@ -90,57 +98,54 @@ func memoryFile(name string, content []byte) (*os.File, error) {
 	return readOnly, nil
 }
 
-// loadXen lets u-root put Xen and its modules into memory by Multiboot 1 (kexec_load(2)).
-func loadXen(s *drtm.Stage) error {
-	quiet.Lock()
-	defer quiet.Unlock()
-	// The loader reports to the standard logger, on a console that a person reads.
-	out := log.Writer()
-	log.SetOutput(io.Discard)
-	defer log.SetOutput(out)
-	line, modules := multibootModules(s)
-	if err := multiboot.Load(false, bytes.NewReader(s.Image), line, modules, nil); err != nil {
+// loadXen lets u-root prepare Xen by Multiboot 1, adds its modules, and under UEFI what Xen
+// lacks there, and gives all of it to the kernel (kexec_load(2)).
+func (l Loader) loadXen(s *drtm.Stage) error {
+	line := "xen " + s.Line // a file's name before it, which Xen drops
+	entry, mem, err := prepare(s.Image, line)
+	if err == nil {
+		err = addModules(mem, line, s.Modules)
+	}
+	if err != nil {
+		return fmt.Errorf("load Xen: %w", err)
+	}
+	x := prepared{entry, mem.Segments}
+	if l.EFI {
+		pointer, err := findRootPointer("/")
+		if err == nil {
+			x, err = x.withRootPointer(line, pointer)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUEFI, err)
+		}
+	}
+	if err := x.load(); err != nil {
 		return fmt.Errorf("load Xen: %w", err)
 	}
 	return nil
 }
 
+// prepare keeps u-root's loader from reporting to the standard logger, on a console that
+// a person reads. The segments that it returns are whole pages.
+func prepare(image []byte, line string) (entry uintptr, mem *kexec.Memory, err error) {
+	quiet.Lock()
+	defer quiet.Unlock()
+	out := log.Writer()
+	log.SetOutput(io.Discard)
+	defer log.SetOutput(out)
+	entry, segments, err := multiboot.PrepareLoad(false, bytes.NewReader(image), line, nil, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	mem = new(kexec.Memory)
+	if mem.Segments, err = kexec.AlignAndMerge(segments); err != nil {
+		return 0, nil, err
+	}
+	mem.Phys, err = kexec.MemoryMapFromSysfsMemmap()
+	return entry, mem, err
+}
+
 var quiet sync.Mutex // over the standard logger's output
-
-// multibootModules are lines and modules as Multiboot 1 wants them: with a file's name
-// before each line, which Xen drops. What follows it is the line that was measured.
-func multibootModules(s *drtm.Stage) (line string, modules []multiboot.Module) {
-	for i, m := range s.Modules {
-		name := "module"
-		switch i {
-		case 0:
-			name = "kernel"
-		case 1:
-			name = "initrd"
-		}
-		modules = append(modules, multiboot.Module{Module: &untouched{content: bytes.NewReader(m.Content)}, Cmdline: name + " " + m.Line})
-	}
-	return "xen " + s.Line, modules
-}
-
-// untouched keeps u-root's loader from unpacking a module behind our back, so that what
-// runs is what was measured. The loader tries each module with gzip first, and takes it
-// as it is where that fails: so the first read fails. Should a later version of the
-// loader ask otherwise, then loading fails, and nothing unmeasured runs.
-type untouched struct {
-	content *bytes.Reader
-	asked   bool
-}
-
-var errUntouched = errors.New("a module is not to be unpacked")
-
-func (u *untouched) ReadAt(p []byte, off int64) (int, error) {
-	if !u.asked {
-		u.asked = true
-		return 0, errUntouched
-	}
-	return u.content.ReadAt(p, off)
-}
 
 // Execute starts what was loaded. It comes back only with an error.
 func Execute() error {
