@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/drtm"
@@ -125,16 +124,6 @@ func bootOn(t *testing.T, drtmsim string, files []string, emulator *testbed.Emul
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	c.TPM, c.HandOver = filepath.Join(dir, "sim"), filepath.Join(dir, "handover")
 	sim := exec.CommandContext(t.Context(), drtmsim, append(files, "--listen", c.TPM, "--swtpm", emulator.Socket(), "--handover", c.HandOver)...)
-	sim.Stderr = os.Stderr
-	if err := sim.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { sim.Process.Kill(); sim.Wait() })
-	for range 2000 {
-		if _, err := os.Stat(c.TPM); err == nil {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	testbed.StartSim(t, sim)
 	return testbed.NewGuest(t, c)
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/tpm"
@@ -134,15 +133,7 @@ func inGuest(t *testing.T, v tpm.Version, tpmDevice, locality string) *guestRepo
 	}
 	sim := exec.CommandContext(t.Context(), drtmsim, "--platform", "txt", "--loader", loader, "--target", "linux", "--kernel", kernel.Image,
 		"--append", line, "--initrd", initrd, "--listen", c.TPM, "--swtpm", emulator.Socket(), "--handover", c.HandOver)
-	sim.Stderr = os.Stderr
-	must(sim.Start())
-	t.Cleanup(func() { sim.Process.Kill(); sim.Wait() })
-	for range 2000 {
-		if _, err := os.Stat(c.TPM); err == nil {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	testbed.StartSim(t, sim)
 	g := testbed.NewGuest(t, c)
 	m, err := g.Expect(t.Context(), `(?s)(\{"Path":.*\}|tisguest:[^\n]*)\s+GUEST exit`)
 	must(err)
