@@ -75,15 +75,21 @@ func toldByHost(log *eventlog.Log) bool {
 	return false
 }
 
-// GuestBoot holds the log of a guest's start against the guest's TPM: each PCR that it has events for, and
-// PCRs 17 and 18 in any case.
+// GuestBoot holds the log of a guest's start against the guest's TPM: PCRs 17 and 18, and each other that it has
+// events for. Where the guest began with a firmware, that has extended those others, too, and has
+// a log of its own.
 //
 // It is verified where all agree and the host was launched: the guest can extend PCRs 1, 4 and 5, but 17
 // and 18 neither reset nor extend.
 func (m *Machine) GuestBoot(l *LaunchLog) (*Boot, error) {
 	set := launchPCRs
 	for i := range l.Log.Events {
-		if e := &l.Log.Events[i]; e.Extended() {
+		e := &l.Log.Events[i]
+		if e.PCR == tpm.PCRData && e.Type == eventlog.Action && strings.Contains(string(e.Data), "\nstart firmware\n") {
+			set = launchPCRs
+			break
+		}
+		if e.Extended() {
 			set |= tpm.PCRSet(e.PCR)
 		}
 	}

@@ -34,7 +34,7 @@ type xenGuest struct {
 
 const backendDir = "/local/domain/0/backend/vtpm/7/0"
 
-func newXenGuest(t *testing.T, v tpm.Version, grade measure.Grade) *xenGuest {
+func newXenGuest(t *testing.T, v tpm.Version, grade measure.Grade, changes ...func(*measure.Launch)) *xenGuest {
 	t.Helper()
 	conn, emulator := testbed.NewForeignTPM(t, v)
 	g := &xenGuest{t: t, v: v, chip: conn, tpm: "swtpm:" + emulator.Socket(), algs: []tpm.Alg{tpm.SHA1}}
@@ -52,7 +52,11 @@ func newXenGuest(t *testing.T, v tpm.Version, grade measure.Grade) *xenGuest {
 		Guest: vtpm.Guest{UUID: vtpm.UUID{7}}, Start: measure.Measured, Kernel: part("vmlinuz"), Configuration: part("web.cfg"), Initrd: part("initrd.img"),
 		CommandLine: "root=/dev/xvda", Host: measure.Host{Grade: grade, PCRs: tpm.Banks{host}}, Copies: tpm.PCRSet(7),
 	}
+	for _, change := range changes {
+		change(&g.launch)
+	}
 	g.must(g.launch.Apply(conn, v, g.algs))
+	g.must(testbed.Extend(conn, v, 0, 0, tpm.SumAll(g.algs, []byte("a firmware's, or the guest's"))))
 	conn.Close() // each command line opens the TPM for itself
 
 	s := storetest.New()
@@ -201,5 +205,30 @@ func TestLogOfAGuestOnAHostThatWasNotLaunched(t *testing.T) {
 	r := g.report(aem.ExitMeasurements, "--xen="+g.store)
 	if r.Launch != "not launched" || !strings.Contains(r.Reason, "says nothing of a launch") {
 		t.Errorf("it is %s: %s", r.Launch, r.Reason)
+	}
+}
+
+// A guest with a firmware, as QEMU's have, has further events in the PCRs that were copied from the host, and those
+// are in the firmware's log. A log that only claims that there is one is not believed.
+func TestLogOfAGuestWithFirmware(t *testing.T) {
+	firmware := func(l *measure.Launch) {
+		l.Start, l.Kernel, l.Configuration, l.Initrd, l.Copies = measure.Firmware, nil, nil, nil, tpm.PCRSet(0, 7)
+	}
+	g := newXenGuest(t, tpm.V20, measure.Launched, firmware)
+	r := g.report(aem.ExitOK, "--xen="+g.store)
+	seen := map[uint32]bool{}
+	for _, v := range r.Verdicts {
+		seen[v.PCR] = true
+	}
+	if d := cmp.Diff(map[uint32]bool{17: true, 18: true}, seen); d != "" || r.Launch != "verified" {
+		t.Errorf("%s: %s", r.Launch, d)
+	}
+
+	g = newXenGuest(t, tpm.V20, measure.Launched)
+	l := g.launch
+	firmware(&l)
+	g.write(&l)
+	if r := g.report(aem.ExitMeasurements, "--xen="+g.store); r.Launch != "unproven" {
+		t.Errorf("of a measured guest: %s", r.Launch)
 	}
 }
