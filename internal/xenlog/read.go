@@ -60,7 +60,7 @@ func read(tx *xenstore.Tx) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if log, err = base64.StdEncoding.AppendDecode(log, []byte(text)); err != nil {
+		if log, err = base64.StdEncoding.Strict().AppendDecode(log, []byte(text)); err != nil {
 			return nil, fmt.Errorf("piece %s of the log in xenstore is not base64: %w", name, err)
 		}
 	}
