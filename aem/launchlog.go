@@ -23,6 +23,8 @@ type LaunchLog struct {
 	Broken error
 	// Skipped are the places that hold no log although they should.
 	Skipped []Skipped
+	// OfGuest says that it is no launch's own: the host's vtpmd wrote it, of what it told a guest's TPM.
+	OfGuest bool
 }
 
 // Skipped is a place where a log could not be read, and why.
@@ -100,7 +102,9 @@ func ReadLog(path string) (*LaunchLog, error) {
 	kind := artifact.Identify(b, true)
 	switch kind {
 	case artifact.EventLog, artifact.Empty:
-		return parseLog(b, path), nil
+		l := parseLog(b, path)
+		l.OfGuest = toldByHost(l.Log)
+		return l, nil
 	case artifact.CELTLV, artifact.CELCBOR, artifact.CELJSON:
 		return readCanonical(kind, b, path)
 	case artifact.Heap:

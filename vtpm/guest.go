@@ -42,6 +42,9 @@ type Keeper interface {
 // Session is one guest at its vTPM. Its methods may be called from several goroutines.
 type Session interface {
 	Version() tpm.Version
+	// Log is the measurement log of the guest's start, which the guest may read. A way that can't hand it in
+	// does not ask for it. It is empty where nothing was measured.
+	Log() ([]byte, error)
 	// Execute runs a command of the guest's. What the guest may not do is answered as a TPM
 	// answers it; an error means that there is no vTPM any more, and the guest
 	// gets none of it.

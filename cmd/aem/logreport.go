@@ -30,6 +30,8 @@ type logReport struct {
 	Events    []logEvent         `json:"events"`
 	Replay    map[string]pcrList `json:"replay"`
 	Verdicts  []logResult        `json:"verdicts,omitempty"`
+
+	told []string // lines that a guest's start is proven by
 }
 
 // pcrList are a bank's values by register.
@@ -78,6 +80,9 @@ func newLogReport(l *aem.LaunchLog) *logReport {
 		r.Banks = append(r.Banks, a.Alg.String())
 	}
 	roles, names := drtm.Roles(l.Log), drtm.Names(l.Log)
+	if l.OfGuest {
+		r.Kind, names = "log of a guest's start", aem.GuestEvents(l.Log)
+	}
 	used := map[tpm.PCR]bool{}
 	for i := range l.Log.Events {
 		e := &l.Log.Events[i]
@@ -87,7 +92,7 @@ func newLogReport(l *aem.LaunchLog) *logReport {
 		}
 		data := e.Decode()
 		what := ""
-		if roles[i] != drtm.RoleUnknown {
+		if l.OfGuest || roles[i] != drtm.RoleUnknown {
 			what = names[i]
 		}
 		used[e.PCR] = true // also where only its start value is told
@@ -109,6 +114,9 @@ func newLogReport(l *aem.LaunchLog) *logReport {
 // compare adds what the TPM says.
 func (r *logReport) compare(boot *aem.Boot) {
 	r.Compared, r.Launch, r.Reason = true, boot.Launch.State.String(), boot.Launch.Reason
+	if boot.Log != nil && boot.Log.OfGuest && boot.Launch.State == drtm.Verified {
+		r.told = toldLines(boot.Log.Log)
+	}
 	if boot.Launch.Platform != 0 {
 		r.Platform = boot.Launch.Platform.String()
 	}
@@ -119,6 +127,18 @@ func (r *logReport) compare(boot *aem.Boot) {
 		}
 		r.Verdicts = append(r.Verdicts, x)
 	}
+}
+
+// toldLines are the texts that are in PCRs 17 and 18 of a guest's TPM.
+func toldLines(l *eventlog.Log) (lines []string) {
+	for i := range l.Events {
+		if e := &l.Events[i]; e.PCR.Dynamic() && e.Type == eventlog.Action {
+			for line := range strings.Lines(string(e.Data)) {
+				lines = append(lines, eventlog.Printable([]byte(strings.TrimSuffix(line, "\n"))))
+			}
+		}
+	}
+	return lines
 }
 
 func (r *logReport) show(out io.Writer, asJSON bool) error {
@@ -147,6 +167,12 @@ func (r *logReport) print(out io.Writer) error {
 	}
 	r.printEvents(&b)
 	if r.Compared {
+		for i, line := range r.told {
+			if i == 0 {
+				fmt.Fprintln(&b, "\nWhat the host says of itself and of this start, as it is measured:")
+			}
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
 		r.printVerdicts(&b)
 	} else {
 		r.printReplay(&b)

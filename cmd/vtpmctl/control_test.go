@@ -270,6 +270,10 @@ func TestRunSaysWhatItDoes(t *testing.T) {
 		t.Errorf("%+v", events)
 	}
 	h.want(aem.ExitUsage, "no format", "", "log", "web", "--format", "xml")
+	// What a guest of QEMU's will find is known before it starts.
+	if events := decoded[[]logEvent](h, "log", "--next", "web"); len(events) != 2 || !strings.Contains(events[1].Text, "start firmware") {
+		t.Errorf("of QEMU's next guest: %+v", events)
+	}
 	h.want(aem.ExitError, "the guest does not start", "", append(arguments, "--args=init=/bin/sh")...)
 	h.want(aem.ExitUsage, "simple0", "", append(arguments, "--output-format=sxp")...)
 	d.Stop()

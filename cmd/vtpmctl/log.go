@@ -15,11 +15,21 @@ import (
 
 func logCommand(c *control) *cobra.Command {
 	var format string
+	var next bool
 	cmd := &cobra.Command{
 		Use:   "log VTPM",
 		Short: "Print what a vTPM's guest started with, as it was measured",
 		Long: `log prints the measurement log of the guest that has a vTPM now. Formats: text; raw, the bytes for
-tpm2_eventlog and other programs; yaml, as tpm2_eventlog prints them; json.`,
+tpm2_eventlog and other programs; yaml, as tpm2_eventlog prints them; json.
+
+A guest of Xen's reads its log itself, in xenstore (aem log). QEMU can hand it to a guest if it is there before
+the start, and of a guest with a firmware it is known by then: --next prints that. It is the same at each start,
+until the host starts anew:
+
+  vtpmctl log --next --format raw desktop > /run/desktop.log
+  qemu-system-x86_64 ... -fw_cfg name=opt/org.antievilmaid/vtpm-log,file=/run/desktop.log
+
+What the firmware measures is not in it; that has a log of its own.`,
 		Args:              arguments("VTPM"),
 		ValidArgsFunction: c.complete,
 		RunE: asking(func(ctx context.Context, args []string) error {
@@ -35,7 +45,11 @@ tpm2_eventlog and other programs; yaml, as tpm2_eventlog prints them; json.`,
 				return err
 			}
 			var b bytes.Buffer
-			if err := c.client.Log(ctx, u, &b); err != nil {
+			ask := c.client.Log
+			if next {
+				ask = c.client.NextLog
+			}
+			if err := ask(ctx, u, &b); err != nil {
 				return err
 			}
 			out, err := write(b.Bytes())
@@ -46,6 +60,7 @@ tpm2_eventlog and other programs; yaml, as tpm2_eventlog prints them; json.`,
 		}),
 	}
 	cmd.Flags().StringVar(&format, "format", "text", "text, raw, yaml or json")
+	cmd.Flags().BoolVar(&next, "next", false, "the log of QEMU's next guest, before it starts")
 	return cmd
 }
 

@@ -90,6 +90,7 @@ type session struct {
 func (s *session) Version() tpm.Version        { return s.Device.Version }
 func (s *session) Cancel() error               { return errors.New("the device can't cancel") }
 func (s *session) Reset(context.Context) error { return errors.New("the device can't be reset") }
+func (s *session) Log() ([]byte, error)        { return nil, errors.New("nothing was measured here") }
 func (s *session) End() error                  { return s.Close() }
 
 func (s *session) Execute(_ context.Context, at tpm.Locality, command []byte) ([]byte, error) {

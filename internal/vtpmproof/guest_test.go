@@ -54,6 +54,7 @@ type computer struct {
 	device string            // tpm-tis or tpm-crb
 	disk   string            // /dev/vda
 	files  map[string]string // in its initramfs
+	log    string            // a file that it finds at handedLog
 }
 
 // config is a computer at a socket, that does steps and ends.
@@ -69,6 +70,10 @@ func (c computer) config(t *testing.T, socket string, steps []testbed.Step) test
 		Image: im, Memory: 768, TPM: socket, TPMDevice: c.device, Drives: []testbed.Drive{{Path: c.disk}},
 		// Without it a guest that wakes from suspend to RAM has fresh PCRs (package vtpm/qemu).
 		Extra: []string{"-global", "ICH9-LPC.disable_s3=1"},
+	}
+	if c.log != "" {
+		im.Load = append(im.Load, "qemu_fw_cfg")
+		config.Extra = append(config.Extra, "-fw_cfg", "name="+logName+",file="+c.log)
 	}
 	if c.uefi {
 		vars := filepath.Join(t.TempDir(), "vars")

@@ -40,7 +40,7 @@ func TestKVM(t *testing.T) {
 	must(t, os.WriteFile(disk, nil, 0o600))
 	must(t, os.Truncate(disk, 32<<20))
 	// The passphrase and the secret are in the first start's initramfs alone.
-	first := computer{true, "tpm-tis", disk, map[string]string{"passphrase": "passphrase", "secret": secret}}
+	first := computer{uefi: true, device: "tpm-tis", disk: disk, files: map[string]string{"passphrase": "passphrase", "secret": secret}}
 	installation(t, h, u, first)
 
 	attach := run(t, cryptsetup, "attach", "vault", "/dev/vda", "-", "tpm2-device=auto,headless")
@@ -73,8 +73,11 @@ func TestKVM(t *testing.T) {
 	m.launch("approved")
 	h = m.started()
 	h.serve(u)
-	said = h.boot(u, later, attach, read, pcrs, log, yaml)
+	later.log = h.nextLog(u)
+	inherited, inheritedYAML := readingLog(t)
+	said = h.boot(u, later, attach, read, pcrs, log, yaml, inherited, inheritedYAML)
 	told(t, "OVMF, tpm-crb", said)
+	handed(t, said)
 	said.succeeded(t, attach)
 	if got := said.succeeded(t, read); got != secret {
 		t.Errorf("after a restart of host and guest the volume holds %q", got)

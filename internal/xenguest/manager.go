@@ -141,6 +141,7 @@ func (s *session) Execute(_ context.Context, _ tpm.Locality, command []byte) ([]
 }
 
 func (s *session) Cancel() error               { return nil }
+func (s *session) Log() ([]byte, error)        { return nil, nil }
 func (s *session) Reset(context.Context) error { return errors.New("no frontend of Xen's resets") }
 
 func (s *session) Close() error {

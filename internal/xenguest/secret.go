@@ -22,7 +22,7 @@ type sealed struct {
 	State  [32]byte     `json:"state"` // of a TPM 2.0's PCRs when it was sealed
 }
 
-// use does a thing with the guest's TPM: pcrs, seal TEXT, or open BLOB.
+// use does a thing with the guest's TPM: pcrs, log, seal TEXT, or open BLOB.
 func use(words []string) (string, error) {
 	c, err := openTPM("/dev/tpm0")
 	if err != nil {
@@ -36,6 +36,8 @@ func use(words []string) (string, error) {
 	switch {
 	case len(words) == 1 && words[0] == "pcrs":
 		return readPCRs(c, v)
+	case len(words) == 1 && words[0] == "log":
+		return proveLog(c, v)
 	case len(words) == 2 && words[0] == "seal":
 		s, err := sealSecret(c, v, words[1])
 		if err != nil {
@@ -58,7 +60,7 @@ func use(words []string) (string, error) {
 		}
 		return string(secret), err
 	}
-	return "", errors.New("pcrs, seal TEXT or open BLOB")
+	return "", errors.New("pcrs, log, seal TEXT or open BLOB")
 }
 
 // bank is the one to seal to.

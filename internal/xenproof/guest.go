@@ -61,12 +61,14 @@ func (d *Dom0) ask(ctx context.Context, g *guest, words ...string) (string, erro
 	return strings.TrimSpace(out), err
 }
 
-// predict computes what a guest's PCRs have to be, from the files that dom0 has, and from what the
+// algs are the banks of a TPM 2.0, and those that files are hashed for.
+var algs = []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}
+
+// launch is what a guest's vTPM has to be told, from the files that dom0 has, and from what the
 // machine's own TPM holds.
-func (d *Dom0) predict(ctx context.Context, g *guest, start measure.Start, late bool) (tpm.Banks, error) {
+func (d *Dom0) launch(ctx context.Context, g *guest, start measure.Start, late bool) (*measure.Launch, error) {
 	// The line is what xenbed.AddGuest gives all guests.
 	l := &measure.Launch{Guest: vtpm.Guest{UUID: g.uuid, Late: late}, Start: start, CommandLine: "console=hvc0 panic=-1 quiet"}
-	algs := []tpm.Alg{tpm.SHA1, tpm.SHA256, tpm.SHA384, tpm.SHA512}
 	if start == measure.Measured && !late {
 		for path, file := range map[string]**measure.File{
 			xenbed.GuestConfig(g.name): &l.Configuration, "/guests/vmlinux.gz": &l.Kernel, "/guests/" + g.name + ".img": &l.Initrd,
@@ -83,7 +85,7 @@ func (d *Dom0) predict(ctx context.Context, g *guest, start measure.Start, late 
 		return nil, err
 	}
 	l.Host = measure.Host{Grade: measure.Launched, PCRs: host}
-	return l.Predict(algs)
+	return l, nil
 }
 
 // digests hashes a file of dom0, with a program that knows nothing of vTPMs.
@@ -109,7 +111,7 @@ func (d *Dom0) hostPCRs(ctx context.Context) (tpm.Banks, error) {
 	return banks, nil
 }
 
-// pcrs holds what a guest reads against what its vTPM had to be told.
+// pcrs holds what a guest reads, in its PCRs and in its log, against what its vTPM had to be told.
 func (d *Dom0) pcrs(ctx context.Context, g *guest, start measure.Start, late bool) error {
 	said, err := d.ask(ctx, g, "pcrs")
 	if err != nil {
@@ -119,7 +121,11 @@ func (d *Dom0) pcrs(ctx context.Context, g *guest, start measure.Start, late boo
 	if err := json.Unmarshal([]byte(said), &read); err != nil {
 		return fmt.Errorf("%s: %w", said, err)
 	}
-	want, err := d.predict(ctx, g, start, late)
+	l, err := d.launch(ctx, g, start, late)
+	if err != nil {
+		return err
+	}
+	want, err := l.Predict(algs)
 	if err != nil {
 		return err
 	}
@@ -128,7 +134,7 @@ func (d *Dom0) pcrs(ctx context.Context, g *guest, start measure.Start, late boo
 			return fmt.Errorf("PCR %d of %s is %q, and has to be %s: %w", p, g.name, read[p], w, errNotAsItShould)
 		}
 	}
-	return nil
+	return d.log(ctx, g, l)
 }
 
 // seals has a guest seal the secret to its PCRs.

@@ -58,7 +58,8 @@ func DialPath(path string) (*Conn, error) {
 	}
 	var rw io.ReadWriteCloser
 	if info.Mode()&os.ModeSocket != 0 {
-		rw, err = net.Dial("unix", path)
+		// Not net.Dial: that brings the resolver of names into each program.
+		rw, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	} else {
 		rw, err = os.OpenFile(path, os.O_RDWR, 0)
 	}

@@ -124,6 +124,11 @@ func (c *Client) Log(ctx context.Context, uuid string, w io.Writer) error {
 	return c.bytes(ctx, "/v1/vtpms/"+url.PathEscape(uuid)+"/log", w)
 }
 
+// NextLog writes the log that the next guest will have that starts with a firmware, as QEMU's do.
+func (c *Client) NextLog(ctx context.Context, uuid string, w io.Writer) error {
+	return c.bytes(ctx, "/v1/vtpms/"+url.PathEscape(uuid)+"/log?next", w)
+}
+
 // Metrics writes what Prometheus gets.
 func (c *Client) Metrics(ctx context.Context, w io.Writer) error { return c.bytes(ctx, "/metrics", w) }
 

@@ -223,9 +223,13 @@ func (s *Server) show(r *http.Request) (any, error) {
 
 func (s *Server) log(w http.ResponseWriter, r *http.Request) {
 	u, err := uuidOf(r)
+	of := s.Manager.Log
+	if r.URL.Query().Has("next") {
+		of = s.Manager.NextLog
+	}
 	var log []byte
 	if err == nil {
-		log, err = s.Manager.Log(u)
+		log, err = of(u)
 	}
 	if err != nil {
 		answerError(w, statusOf(err), err)

@@ -204,14 +204,5 @@ func (m *Manager) Log(u vtpm.UUID) ([]byte, error) {
 	if r == nil {
 		return nil, fmt.Errorf("the vTPM %s does not run", u)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.launch == nil {
-		return nil, fmt.Errorf("the vTPM %s does not run", u)
-	}
-	log, err := r.launch.Log(r.version, Banks(r.version))
-	if err != nil {
-		return nil, err
-	}
-	return log.AppendTo(nil)
+	return r.Log()
 }

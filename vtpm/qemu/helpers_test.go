@@ -112,6 +112,7 @@ func (f *fake) Execute(ctx context.Context, at tpm.Locality, command []byte) ([]
 }
 func (f *fake) Cancel() error               { f.note("cancel"); return f.cancel() }
 func (f *fake) Reset(context.Context) error { f.note("reset"); return f.reset() }
+func (f *fake) Log() ([]byte, error)        { f.note("log"); return nil, nil }
 func (f *fake) Close() error                { f.note("close"); return nil }
 func (f *fake) End() error                  { f.note("end"); return nil }
 

@@ -214,6 +214,8 @@ func (s *session) Reset(context.Context) error {
 	return testbed.PowerOn(s.tpm, s.version)
 }
 
+func (s *session) Log() ([]byte, error) { return nil, nil }
+
 func (s *session) Close() error { return nil }
 
 func (s *session) End() error {

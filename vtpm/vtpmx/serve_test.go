@@ -33,6 +33,7 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 }
 func (s *session) Cancel() error               { return nil }
 func (s *session) Reset(context.Context) error { return nil }
+func (s *session) Log() ([]byte, error)        { return nil, nil }
 func (s *session) Close() error                { return nil }
 func (s *session) End() error                  { return nil }
 

@@ -208,6 +208,7 @@ func (d *device) take(a attachment) {
 		d.endSession()
 		return
 	}
+	d.show(a)
 	err := d.appear(func(tx *xenstore.Tx) error {
 		if u, _ := tx.Read(d.at.backend() + "/uuid"); !strings.EqualFold(u, a.guest.UUID.String()) {
 			return errOther

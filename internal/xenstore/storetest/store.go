@@ -15,9 +15,6 @@ import (
 	"github.com/antievilmaid/aem/internal/xenstore"
 )
 
-// Home is what relative paths are relative to: every connection is the control domain's.
-const Home = "/local/domain/0/"
-
 // Store is the tree. Set its fields before the first connection.
 type Store struct {
 	// Duplicates is how many more times each watch event is sent than once.
@@ -42,11 +39,25 @@ func New() *Store {
 	}
 }
 
-// Connect returns a connection to it.
-func (s *Store) Connect() *xenstore.Conn {
+// Connect returns a connection of the control domain's, which may do everything.
+func (s *Store) Connect() *xenstore.Conn { return s.ConnectAs(0) }
+
+// ConnectAs returns a domain's connection.
+func (s *Store) ConnectAs(domain uint32) *xenstore.Conn {
 	near, far := net.Pipe()
-	s.serve(far)
+	s.serve(far, domain)
 	return xenstore.New(near)
+}
+
+// Listen serves a domain at a socket until the listener is closed.
+func (s *Store) Listen(l net.Listener, domain uint32) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		s.serve(conn, domain)
+	}
 }
 
 // Introduce makes a domain a living one, or ends it, which @releaseDomain tells.
@@ -105,6 +116,7 @@ type transaction struct {
 
 type client struct {
 	store   *Store
+	domain  uint32
 	conn    net.Conn
 	watches []watch
 	open    map[uint32]*transaction
@@ -116,8 +128,8 @@ type client struct {
 	over bool
 }
 
-func (s *Store) serve(conn net.Conn) {
-	c := &client{store: s, conn: conn, open: map[uint32]*transaction{}}
+func (s *Store) serve(conn net.Conn, domain uint32) {
+	c := &client{store: s, domain: domain, conn: conn, open: map[uint32]*transaction{}}
 	c.cond = sync.NewCond(&c.out)
 	s.mu.Lock()
 	s.clients[c] = true
@@ -198,12 +210,12 @@ func (c *client) event(w watch, p string) {
 func (s *Store) fire(p string) {
 	for c := range s.clients {
 		for _, w := range c.watches {
-			full := absolute(w.path)
+			full := c.absolute(w.path)
 			switch {
 			case p == full || strings.HasPrefix(p, full+"/"):
 				shown := p
 				if full != w.path {
-					shown = strings.TrimPrefix(p, Home)
+					shown = strings.TrimPrefix(p, c.home())
 				}
 				c.event(w, shown)
 			case strings.HasPrefix(full, p+"/"):
@@ -215,17 +227,61 @@ func (s *Store) fire(p string) {
 	}
 }
 
-func absolute(p string) string {
+func (c *client) home() string { return fmt.Sprintf("/local/domain/%d/", c.domain) }
+
+func (c *client) absolute(p string) string {
 	if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "@") {
 		return path.Clean(p)
 	}
-	return Home + p
+	return c.home() + p
+}
+
+// needs is what a domain must be allowed to do with the node that a message is about.
+var needs = map[xenstore.Op]string{
+	xenstore.OpRead: "rb", xenstore.OpDirectory: "rb", xenstore.OpDirectoryPart: "rb", xenstore.OpGetPerms: "rb",
+	xenstore.OpWrite: "wb", xenstore.OpMkdir: "wb", xenstore.OpRemove: "wb", xenstore.OpSetPerms: "own",
+}
+
+// may says whether the client may do that with a node: the control domain and the node's owner may do
+// everything, others what the permissions say. A node that is not there has those of the one above it.
+func (c *client) may(need string, nodes map[string]string, p string) bool {
+	if c.domain == 0 || need == "" {
+		return true
+	}
+	for _, ok := nodes[p]; !ok && p != "/"; _, ok = nodes[p] {
+		p = path.Dir(p)
+	}
+	id := strconv.FormatUint(uint64(c.domain), 10)
+	list := xenstore.Strings([]byte(c.store.permissions(p)))
+	if list[0][1:] == id {
+		return true
+	}
+	granted := list[0][:1] // to everybody else
+	for _, one := range list[1:] {
+		if one[1:] == id {
+			granted = one[:1]
+			break
+		}
+	}
+	return strings.Contains(need, granted)
+}
+
+// permissions are a node's: its own, or those of the node above it, which it was made with.
+func (s *Store) permissions(p string) string {
+	for ; ; p = path.Dir(p) {
+		if own, ok := s.perms[p]; ok {
+			return own
+		}
+		if p == "/" || p == "." {
+			return "n0\x00"
+		}
+	}
 }
 
 func (c *client) do(m xenstore.Message) (answer, errno string) {
 	s := c.store
 	first, rest, _ := strings.Cut(string(m.Payload), "\x00")
-	nodes, p := s.nodes, absolute(first)
+	nodes, p := s.nodes, c.absolute(first)
 	var t *transaction
 	if m.Transaction != 0 {
 		if t = c.open[m.Transaction]; t == nil {
@@ -245,6 +301,9 @@ func (c *client) do(m xenstore.Message) (answer, errno string) {
 		}
 		s.generation++
 		s.fire(p)
+	}
+	if !c.may(needs[m.Op], nodes, p) {
+		return "", "EACCES"
 	}
 	value, exists := nodes[p]
 	switch m.Op {
@@ -272,9 +331,12 @@ func (c *client) do(m xenstore.Message) (answer, errno string) {
 		maps.DeleteFunc(nodes, func(n, _ string) bool { return n == p || strings.HasPrefix(n, p+"/") })
 		changed()
 	case xenstore.OpSetPerms:
-		s.perms[p] = rest
+		if !exists {
+			return "", "ENOENT"
+		}
+		s.perms[p] = rest // also in a transaction that does not come to its end
 	case xenstore.OpGetPerms:
-		return s.perms[p], ""
+		return s.permissions(p), ""
 	case xenstore.OpWatch:
 		token, _, _ := strings.Cut(rest, "\x00")
 		c.watches = append(c.watches, watch{first, token})
