@@ -246,7 +246,7 @@ func TestTheStaticRootIsAChoiceThatShows(t *testing.T) {
 			digests = digests[:1]
 		}
 		s.must(testbed.Extend(s.conn, s.version, 0, 0, digests))
-		static := root.Policy{States: []seal.State{s.state("firmware", 0, 1, 2, 3, 4, 5, 6, 7)}}
+		static := root.Policy{States: []seal.State{s.state("firmware", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}}
 		b, credential := s.provision()
 		if _, err := root.Create(s.folder(), s, b, credential, static); !errors.Is(err, root.ErrNoLaunch) {
 			t.Errorf("made without a choice: %v", err)
@@ -256,6 +256,7 @@ func TestTheStaticRootIsAChoiceThatShows(t *testing.T) {
 			"a resettable PCR": {States: []seal.State{s.state("x", 16)}, Static: true},
 			"PCR 17 alone":     {States: []seal.State{s.state("x", 17)}},
 			"no state":         {Static: true},
+			"firmware alone":   {States: []seal.State{s.state("x", 0, 1, 2, 3, 4, 5, 6, 7)}, Static: true},
 		} {
 			if _, err := root.Create(s.folder(), s, b, credential, p); err == nil {
 				t.Errorf("made for %s", name)
