@@ -10,9 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"filippo.io/age"
+	gotpm "github.com/google/go-tpm/tpm2"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
@@ -21,6 +23,7 @@ import (
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/vtpmhost"
 	"github.com/antievilmaid/aem/tpm"
+	"github.com/antievilmaid/aem/tpm2"
 	"github.com/antievilmaid/aem/vtpm/admin"
 	"github.com/antievilmaid/aem/vtpm/root"
 )
@@ -136,6 +139,11 @@ func TestTheEscrowOutlivesTheMainBoard(t *testing.T) {
 		next.Restart(func(*swtpm.TPM) {})
 		next.want(aem.ExitMeasurements, "not a dynamic launch", "", next.at(append(restore, "--yes")...)...)
 		next.Boot("on another board")
+		if v == tpm.V20 {
+			next.untouched(append(restore, "--yes"))
+		} else {
+			next.setUpElsewhere(append(restore, "--yes"))
+		}
 		out := next.want(aem.ExitOK, "rests on this TPM", "", next.at(append(restore, "--yes")...)...)
 		if moved := strings.Count(out, ".before-"); moved != map[tpm.Version]int{tpm.V20: 0, tpm.V12: 2}[v] {
 			t.Errorf("%d things were moved aside: %s", moved, out)
@@ -149,6 +157,69 @@ func TestTheEscrowOutlivesTheMainBoard(t *testing.T) {
 		next.Boot("evil")
 		next.Do(aem.ExitMeasurements, "not one that was approved")
 	})
+}
+
+// setUpElsewhere has restoring fail because anti-evil-maid's own set-up came along with the disk.
+func (h *host) setUpElsewhere(restore []string) {
+	h.t.Helper()
+	other := newBoard(h.t, h.Launch.Version)
+	m, closer, err := aem.Open(aem.Where{TPM: other.TPM(), Log: filepath.Join(other.Dir, "log")}, nil)
+	must(h.t, err)
+	home := filepath.Join(h.Dir, "home")
+	_, err = m.Init(aem.OpenHome(home), filepath.Join(other.Dir, "medium"), nil)
+	must(h.t, errors.Join(err, closer.Close()))
+	h.want(aem.ExitOtherTPM, "aem-setup uninstall", "", h.at(restore...)...)
+	must(h.t, os.RemoveAll(home))
+}
+
+// untouched has restoring fail because the disk is full: the folder is as it was, and so is the TPM.
+func (h *host) untouched(restore []string) {
+	h.t.Helper()
+	var old syscall.Rlimit
+	must(h.t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old))
+	must(h.t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 20000, Max: old.Max}))
+	exit, out, errs := h.ctl("", h.at(restore...)...)
+	must(h.t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old))
+	if exit != aem.ExitError || !strings.Contains(errs, "file too large") {
+		h.t.Errorf("on a full disk: exit %d, %s%s", exit, out, errs)
+	}
+	left, err := os.ReadDir(h.State())
+	must(h.t, err)
+	for _, e := range left {
+		if e.Name() != "lock" && e.Name() != "journal" {
+			h.t.Errorf("%s is left", e.Name())
+		}
+	}
+	conn, err := swtpm.Dial(strings.TrimPrefix(h.TPM(), "swtpm:"))
+	must(h.t, err)
+	defer conn.Close()
+	if counters, err := tpm2.New(conn).HasCounters(); err != nil || counters {
+		h.t.Errorf("a counter is left in the TPM: %t, %v", counters, err)
+	}
+}
+
+// On the machine's own TPM that was cleared, guests' TPMs are who they were.
+func TestTheEscrowOutlivesAClear(t *testing.T) {
+	h := newHost(t)
+	d := h.Start()
+	list, who := h.guests()
+	public, identity := pair(t)
+	file := filepath.Join(t.TempDir(), "escrow")
+	h.want(aem.ExitOK, "encrypted", "", "escrow", "--to", public, file)
+	d.Stop()
+	h.Restart(func(conn *swtpm.TPM) {
+		_, err := gotpm.Clear{AuthHandle: gotpm.TPMRHPlatform}.Execute(conn)
+		must(t, err)
+	})
+	h.Boot("approved")
+	h.Do(aem.ExitOtherTPM, "vtpmctl restore --escrow")
+	with := []string{"--escrow", file, "--identity", identity, "--yes"}
+	h.want(aem.ExitOtherTPM, "vtpmctl restore --escrow", "", h.at(append([]string{"recover"}, with...)...)...)
+	h.want(aem.ExitOK, "rests on this TPM", "", h.at(append([]string{"restore"}, with...)...)...)
+	d = h.Start()
+	h.same(list, who)
+	h.want(aem.ExitOK, "moved", "", "audit")
+	d.Stop()
 }
 
 // On the TPM that the store rests on, the escrow takes a boot that nobody approved, and lets no older store in.
