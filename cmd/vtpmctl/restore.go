@@ -40,7 +40,9 @@ one vTPM of the backup can't be proved, nothing is restored.
 With --escrow and --identity it takes the store to a TPM that it was not made on: the old machine, or its main
 board, is gone, or its TPM was cleared. Without BACKUP it takes the store that is in its place, which came
 with the disk. The boot that runs, which has to be launched as for vtpmd init, is approved, and what
-aem-setup approves beside it. The key is to be escrowed anew then.
+aem-setup approves beside it. The key is to be escrowed anew then. A TPM 1.2 without an owner gets one, with
+the password of --owner-password-file: without it, with a random one, and if something fails after that, only
+the firmware's setup frees the TPM for a second try.
 
 ` + brokenMoved + `
 
