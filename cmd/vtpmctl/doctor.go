@@ -132,7 +132,14 @@ func (d *doctor) escrow(e *admin.Escrow) {
 		d.add("escrow", warning, "vtpmctl escrow --to RECIPIENT FILE", "none was made: with this machine's TPM all guests' TPMs are gone, whatever backups there are")
 		return
 	}
-	d.add("escrow", good, "", "made %s for %s; try now and then whether it opens: vtpmctl recover, without --yes", e.At.Format(time.DateTime), strings.Join(e.To, ", "))
+	var to []string
+	for _, key := range e.To {
+		if len(key) > 80 { // one of age's hybrid keys has two thousand letters
+			key = key[:40] + "..."
+		}
+		to = append(to, key)
+	}
+	d.add("escrow", good, "", "made %s for %s; try now and then whether it opens: vtpmctl recover, without --yes", e.At.Format(time.DateTime), strings.Join(to, ", "))
 }
 
 // confinement tells what emulators lack.

@@ -78,9 +78,6 @@ func recipients(to []string) (string, error) {
 
 // opened opens the escrow for a command that uses it.
 func (h *hand) opened(use func(secret []byte) error) error {
-	if err := vtpmhost.KeepSecrets(); err != nil {
-		h.tell(err.Error())
-	}
 	file, err := os.ReadFile(h.escrow)
 	if err != nil {
 		return fmt.Errorf("read the escrow: %w", err)

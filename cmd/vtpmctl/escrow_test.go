@@ -263,9 +263,15 @@ func TestTheEscrowOpensAChangedMachine(t *testing.T) {
 		h.Do(aem.ExitStale, "put back from an earlier time")
 		must(t, os.WriteFile(store, newest, 0o600))
 
-		// The folder with the key can be made anew, too.
+		// The folder with the key can be made anew, too. What was done is written down, also where there is no store.
 		must(t, os.RemoveAll(filepath.Join(h.State(), "root")))
 		h.Do(aem.ExitNotPossible, "vtpmctl recover")
+		must(t, os.Remove(store))
+		h.want(aem.ExitDamaged, "does not open", "", append(again, "--yes")...)
+		if n := bytes.Count(contents(t, filepath.Join(h.State(), "journal")), []byte(`"kind":"recovered"`)); n != 2 {
+			t.Errorf("the audit log has it %d times, not twice", n)
+		}
+		must(t, os.WriteFile(store, newest, 0o600))
 		h.want(aem.ExitOK, "opens in this boot", "", append(again, "--yes")...)
 		d = h.Start()
 		h.same(list, who)
@@ -304,6 +310,12 @@ func TestAnEscrowIsForItsRecipients(t *testing.T) {
 	}
 	said := out + errs
 	h.want(aem.ExitError, "is there already", "", "escrow", "--to", public, file)
+	hybrid, err := age.GenerateHybridIdentity()
+	must(t, err)
+	h.want(aem.ExitOK, "encrypted", "", "escrow", "--to", hybrid.Recipient().String(), file+".hybrid")
+	if r := h.row("escrow"); r.State != good || len(r.Text) > 200 {
+		t.Errorf("%+v", r)
+	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
@@ -325,6 +337,9 @@ func TestAnEscrowIsForItsRecipients(t *testing.T) {
 			t.Error("age's program has another secret")
 		}
 		secret = b
+	}
+	if b, err := vtpmhost.OpenEscrow(contents(t, file+".hybrid"), []byte(hybrid.String()), nil); err != nil || !bytes.Equal(b, secret) {
+		t.Errorf("with a hybrid key: %v", err)
 	}
 	_, key, err := root.Escrowed(secret)
 	must(t, err)

@@ -67,10 +67,12 @@ good. That is worth trying before it is needed, on any machine; it takes no TPM.
 			if len(args) == 1 {
 				from = args[0]
 			}
-			if !escrow {
-				return h.say(h.restore(from))
-			}
-			return h.say(h.opened(func(secret []byte) error { return h.move(secret, from) }))
+			return h.run(func() error {
+				if !escrow {
+					return h.restore(from)
+				}
+				return h.opened(func(secret []byte) error { return h.move(secret, from) })
+			})
 		},
 	}
 	h.flags(cmd)
@@ -96,7 +98,9 @@ Without --yes nothing is done: it says this, and whether escrow and identity are
 		Args: func(_ *cobra.Command, args []string) error {
 			return errors.Join(cli.NoArgs(nil, args), h.complete())
 		},
-		RunE: func(*cobra.Command, []string) error { return h.say(h.opened(h.recover)) },
+		RunE: func(*cobra.Command, []string) error {
+			return h.run(func() error { return h.opened(h.recover) })
+		},
 	}
 	h.flags(cmd)
 	return cmd
@@ -131,8 +135,13 @@ func (h *hand) complete() error {
 	return nil
 }
 
-// say prints why it can't be, where that has a sentence.
-func (h *hand) say(err error) error { return h.where.Say(h.errs, "vtpmctl", err) }
+// run does something with the store's key, and prints why it can't be, where that has a sentence.
+func (h *hand) run(do func() error) error {
+	if err := vtpmhost.KeepSecrets(); err != nil {
+		h.tell(err.Error())
+	}
+	return h.where.Say(h.errs, "vtpmctl", do())
+}
 
 // unless says what something breaks, where nobody said that he knows.
 func (h *hand) unless(text string) error {
@@ -240,11 +249,20 @@ func (h *hand) recover(secret []byte) error {
 		return err
 	}
 	return h.with(func(m *vtpmhost.Machine) error {
-		if _, err := m.Recover(secret, h.static); err != nil {
+		if err := m.Recover(secret, h.static); err != nil {
 			return err
 		}
-		return errors.Join(h.report(map[string]string{"store": id.String()}, fmt.Sprintf("The store %s opens in this boot.", id)+h.weak()),
-			h.note(journal.Entry{Kind: journal.Recovered, Text: "the store " + id.String() + " was made to open in this boot with the escrow"}))
+		if err := h.note(journal.Entry{Kind: journal.Recovered, Text: "the key of the store " + id.String() + " was sealed for this boot with the escrow"}); err != nil {
+			return err
+		}
+		// Opened once, the store begins an epoch, from which on a copy of the record before is dead; and
+		// whoever is frightened hears now whether it is there.
+		r, s, err := m.OpenStore()
+		if err != nil {
+			return fmt.Errorf("the key was sealed for this boot, and the store that belongs to it does not open: %w", err)
+		}
+		defer r.Close()
+		return errors.Join(s.Close(), h.report(map[string]string{"store": id.String()}, fmt.Sprintf("The store %s opens in this boot.", id)+h.weak()))
 	})
 }
 

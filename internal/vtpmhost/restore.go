@@ -45,25 +45,17 @@ func (m *Machine) Restore(from string) (aside string, err error) {
 }
 
 // Recover seals the store's key for this boot, and for those that the machine's own set-up approves, with
-// the escrow: on the TPM that the store rests on, where its key does not open or is lost. The store stays, and is opened once
-// to see that it is there and the newest.
-func (m *Machine) Recover(escrow []byte, static bool) (root.ID, error) {
+// the escrow: on the TPM that the store rests on, where its key does not open or is lost. The store stays as it is.
+func (m *Machine) Recover(escrow []byte, static bool) error {
 	p, err := m.present(static)
 	if err != nil {
-		return root.ID{}, err
+		return err
 	}
 	r, err := root.Recover(m.rootDir(), m.Chip, escrow, p)
-	if err != nil {
-		return root.ID{}, err
+	if err == nil {
+		r.Close()
 	}
-	r.Close()
-	r, s, err := m.OpenStore()
-	if err != nil {
-		return root.ID{}, err
-	}
-	defer r.Close()
-	id, err := r.ID()
-	return id, errors.Join(err, s.Close())
+	return err
 }
 
 // ErrHere says that a store is not to be moved to the TPM that it is on.
