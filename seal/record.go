@@ -18,9 +18,10 @@ const (
 	KindApproved   Kind = 3 // the approved states, kept on the machine
 	KindTOTP       Kind = 4 // what one-time codes are made with
 	KindHead       Kind = 5 // the journal's end, kept on the machine
+	KindVTPMs      Kind = 6 // the key of guests' TPMs, kept on the machine
 )
 
-var kindNames = map[Kind]string{KindText: "text", KindCredential: "credential", KindApproved: "states", KindTOTP: "totp", KindHead: "journal head"}
+var kindNames = map[Kind]string{KindText: "text", KindCredential: "credential", KindApproved: "states", KindTOTP: "totp", KindHead: "journal head", KindVTPMs: "key of vTPMs"}
 
 func (k Kind) String() string {
 	if name, ok := kindNames[k]; ok {
@@ -126,7 +127,7 @@ func parseBody(r *reader) (*Record, error) {
 	if rec.Version != tpm.V12 && rec.Version != tpm.V20 {
 		return nil, fmt.Errorf("it names an %s", rec.Version)
 	}
-	if rec.Kind = Kind(r.u8()); rec.Kind < KindText || rec.Kind > KindHead {
+	if rec.Kind = Kind(r.u8()); rec.Kind < KindText || rec.Kind > KindVTPMs {
 		return nil, fmt.Errorf("it holds a secret of unknown kind %d", rec.Kind)
 	}
 	flags := r.u8()

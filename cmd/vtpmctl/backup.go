@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/internal/cli"
-	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/internal/journal"
 )
 
@@ -19,41 +17,17 @@ func backupCommand(c *control) *cobra.Command {
 		Use:   "backup FILE",
 		Short: "Write a copy of all vTPMs",
 		Long: `backup writes a copy of the store as it is now. It is encrypted as the store is: only this machine's TPM, in
-an approved boot, opens it. vtpmd restore puts it back, and says what that breaks. A file that is there already
+an approved boot, opens it. vtpmctl restore puts it back, and says what that breaks. A file that is there already
 is left alone.
 
-With the machine's TPM gone, the backup is gone, too.`,
+With the machine's TPM gone, the backup is gone, too, where the key was not escrowed (vtpmctl escrow).`,
 		Args: arguments("FILE"),
-		RunE: asking(func(ctx context.Context, args []string) (err error) {
-			// Whole, or under another name.
-			part := args[0] + ".part"
-			if _, err := os.Lstat(args[0]); err == nil {
-				return fmt.Errorf("%s is there already", args[0])
-			}
-			f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		RunE: asking(func(ctx context.Context, args []string) error {
+			n, err := writeNew(args[0], func(w io.Writer) error { return c.client.Backup(ctx, w) })
 			if err != nil {
-				return fmt.Errorf("write the backup: %w", err)
-			}
-			defer func() {
-				if err != nil {
-					f.Close()
-					os.Remove(part)
-				}
-			}()
-			if err := c.client.Backup(ctx, f); err != nil {
 				return err
 			}
-			info, err := f.Stat()
-			if err == nil {
-				err = errors.Join(f.Sync(), f.Close(), os.Rename(part, args[0]))
-			}
-			if err == nil {
-				err = durable.Sync(filepath.Dir(args[0]))
-			}
-			if err != nil {
-				return fmt.Errorf("write the backup: %w", err)
-			}
-			return c.report(map[string]any{"backup": args[0], "bytes": info.Size()}, fmt.Sprintf("%d bytes are in %s.", info.Size(), args[0]))
+			return c.report(map[string]any{"backup": args[0], "bytes": n}, fmt.Sprintf("%d bytes are in %s.", n, args[0]))
 		}),
 	}
 }

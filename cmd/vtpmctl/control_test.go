@@ -54,12 +54,21 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	path, err := vtpmdPath()
-	must(t, err)
-	h := &host{t, vtpmbed.New(t, tpm.V20, func(args ...string) *exec.Cmd { return exec.Command(path, args...) })}
+	h := newBoard(t, tpm.V20)
 	h.Do(aem.ExitOK, "The store", "init")
 	return h
 }
+
+// newBoard is a host that was not set up yet.
+func newBoard(t *testing.T, v tpm.Version) *host {
+	t.Helper()
+	path, err := vtpmdPath()
+	must(t, err)
+	return &host{t, vtpmbed.New(t, v, func(args ...string) *exec.Cmd { return exec.Command(path, args...) })}
+}
+
+// at adds to a command where the host's folders and its TPM are.
+func (h *host) at(args ...string) []string { return append(args, h.Where()...) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -181,7 +190,7 @@ func TestLife(t *testing.T) {
 		}
 	}
 	d.Stop()
-	h.Do(aem.ExitOK, "was restored", "restore", "--yes", backup)
+	h.want(aem.ExitOK, "was restored", "", h.at("restore", "--yes", backup)...)
 	d = h.Start()
 	if h.Identity(made) != who {
 		t.Error("the restored vTPM is another one")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/internal/vtpmhost"
 	"github.com/antievilmaid/aem/vtpm/admin"
 )
@@ -68,12 +69,8 @@ Exit code 0 where nothing is bad; else that of the first bad row: 3 not possible
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&d.where.TPM, "tpm", "", "the TPM, as vtpmd's --tpm, where vtpmd does not run")
-	f.StringVar(&d.where.Log, "launch-log", "", "a file to read in place of this machine's launch log")
-	f.StringVar(&d.where.State, "state", vtpmhost.DefaultState, "folder of the store")
-	f.StringVar(&d.where.Home, "home", aem.DefaultHome, "folder of this machine's own anti-evil-maid set-up")
-	f.StringVar(&d.root, "root", "/", "root folder of the system that is looked at")
+	whereFlags(cmd, &d.where)
+	cmd.Flags().StringVar(&d.root, "root", "/", "root folder of the system that is looked at")
 	return cmd
 }
 
@@ -92,6 +89,7 @@ func (d *doctor) examine(ctx context.Context, client *admin.Client) []Row {
 		}
 		d.add("vtpmd", state, "systemctl start vtpmd; it says why it does not start: journalctl -u vtpmd", "%v", err)
 		d.alone()
+		d.escrowed()
 	}
 	d.swtpm()
 	d.xen()
@@ -113,7 +111,7 @@ func (d *doctor) running(ctx context.Context, client *admin.Client, s admin.Stat
 	case err != nil:
 		d.add("store", unknown, "run it as root", "%v", err)
 	case len(faults) > 0:
-		d.add("store", bad, "vtpmctl remove it, or vtpmd restore a backup", "%d faults, the first: %s", len(faults), faults[0].Text)
+		d.add("store", bad, "vtpmctl remove it, or vtpmctl restore a backup", "%d faults, the first: %s", len(faults), faults[0].Text)
 		d.rows[len(d.rows)-1].exit = aem.ExitDamaged
 	default:
 		d.add("store", good, "", "all of it is as it was written")
@@ -124,7 +122,24 @@ func (d *doctor) running(ctx context.Context, client *admin.Client, s admin.Stat
 	} else {
 		d.add("audit log", good, "", "it is what was written")
 	}
+	d.escrow(s.Escrow)
 	d.confinement(s.Missing)
+}
+
+// escrow tells whether guests' TPMs outlive this machine's.
+func (d *doctor) escrow(e *admin.Escrow) {
+	if e == nil {
+		d.add("escrow", warning, "vtpmctl escrow --to RECIPIENT FILE", "none was made: with this machine's TPM all guests' TPMs are gone, whatever backups there are")
+		return
+	}
+	var to []string
+	for _, key := range e.To {
+		if len(key) > 80 { // one of age's hybrid keys has two thousand letters
+			key = key[:40] + "..."
+		}
+		to = append(to, key)
+	}
+	d.add("escrow", good, "", "made %s for %s; try now and then whether it opens: vtpmctl recover, without --yes", e.At.Format(time.DateTime), strings.Join(to, ", "))
 }
 
 // confinement tells what emulators lack.
@@ -164,6 +179,23 @@ func (d *doctor) alone() {
 	r.Close()
 	d.add("key", good, "", "it opens in this boot")
 	d.add("store", unknown, "start vtpmd, which proves it", "it was not looked at")
+}
+
+// escrowed looks into the audit log, whatever else is wrong: it is then that an escrow is needed.
+func (d *doctor) escrowed() {
+	j, err := journal.Open(d.where.State)
+	if _, missing := os.Stat(d.where.State); missing != nil || err != nil {
+		return // nothing was set up, and nothing can be escrowed
+	}
+	last, err := vtpmhost.LastEscrow(j)
+	switch {
+	case last != nil:
+		d.escrow(admin.EscrowOf(last))
+	case err != nil:
+		d.add("escrow", unknown, "run it as root", "%v", err)
+	default:
+		d.escrow(nil)
+	}
 }
 
 // refusal is a row for what has a sentence of its own.

@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
+	"github.com/antievilmaid/aem/internal/vtpmhost"
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/admin"
 )
@@ -44,20 +46,32 @@ members of the group that vtpmd was told of may look (list, show, log, metrics).
   vtpmctl run /etc/xen/web.cfg         measure a guest of Xen's into its vTPM, and start it
   vtpmctl show web                     who has it, how the guest started
   vtpmctl approve                      after aem-setup approve, before the host's restart
-  vtpmctl backup FILE                  a copy of all of them; vtpmd restore puts it back
+  vtpmctl backup FILE                  a copy of all of them; vtpmctl restore puts it back
+  vtpmctl escrow --to RECIPIENT FILE   what opens them on another machine, when this one is dead
 
 A vTPM is named by its UUID, or by its name where only one has it.
 
 Exit codes: 0 done; 1 something failed; 2 the command line is wrong; 3 vtpmd does not answer, or this
-machine can't do it; 4 this boot is not an approved one; 8 the store is damaged.`,
+machine can't do it; 4 this boot is not an approved one, or not launched; 7 the store, or its key, was put back
+from an earlier time; 8 it is damaged or missing; 9 another TPM, or a cleared one.`,
 		PersistentPreRun: func(*cobra.Command, []string) { c.client = admin.NewClient(c.socket) },
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&c.socket, "socket", admin.DefaultSocket, "vtpmd's socket")
 	f.BoolVar(&c.json, "json", false, "print reports as JSON")
 	cmd.AddCommand(createCommand(c), listCommand(c), showCommand(c), logCommand(c), runCommand(c), stopCommand(c), removeCommand(c),
-		importCommand(c), approveCommand(c), backupCommand(c), auditCommand(c), metricsCommand(c), doctorCommand(c), bootloaderCommand(c))
+		importCommand(c), approveCommand(c), backupCommand(c), escrowCommand(c), restoreCommand(c), recoverCommand(c), auditCommand(c), metricsCommand(c), doctorCommand(c), bootloaderCommand(c))
 	return cmd
+}
+
+// whereFlags say where the store is, for commands that look at it themselves.
+func whereFlags(cmd *cobra.Command, w *vtpmhost.Where) {
+	w.Wait = 10 * time.Second
+	f := cmd.Flags()
+	f.StringVar(&w.TPM, "tpm", "", "the TPM, as vtpmd's --tpm, where vtpmd does not run")
+	f.StringVar(&w.Log, "launch-log", "", "a file to read in place of this machine's launch log")
+	f.StringVar(&w.State, "state", vtpmhost.DefaultState, "folder of the store")
+	f.StringVar(&w.Home, "home", aem.DefaultHome, "folder of this machine's own anti-evil-maid set-up")
 }
 
 // arguments demands a number of arguments, and names them where there are others.

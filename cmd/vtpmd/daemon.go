@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,7 @@ type daemon struct {
 	host      measure.Host
 	launch    string // in words
 	frontends []string
+	escrow    atomic.Pointer[admin.Escrow] // the last one
 }
 
 func (d *daemon) flags(cmd *cobra.Command) {
@@ -73,7 +75,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	d.log = slog.New(slog.NewTextHandler(d.errs, &slog.HandlerOptions{Level: d.level}))
-	keepSecrets(d.log)
+	if err := vtpmhost.KeepSecrets(); err != nil {
+		d.log.Warn("secrets are not kept in memory as well as they could be", "because", err)
+	}
 	d.held = fdstore.Taken() // before any child is there
 	if d.epoch <= 0 {
 		return errors.New("the time between two epochs is not positive")
@@ -163,6 +167,10 @@ func (d *daemon) openManager(later func(func() error)) (err error) {
 	})
 	d.manager.Adopt(context.Background(), d.held)
 	d.audit.check(d.manager) // and says what is wrong
+	// Where the journal is broken, that was said; what it has of an escrow is worth knowing still.
+	if last, _ := vtpmhost.LastEscrow(d.audit.journal); last != nil {
+		d.escrow.Store(admin.EscrowOf(last))
+	}
 	id, err := d.root.ID()
 	if err != nil {
 		return err

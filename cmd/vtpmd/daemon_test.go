@@ -145,36 +145,6 @@ func TestTheStaticRootIsExplicit(t *testing.T) {
 	s.Do(aem.ExitMeasurements, "not one that was approved")
 }
 
-// An older store is refused, and taken only by who says that he knows what that breaks.
-func TestAnOlderStore(t *testing.T) {
-	s := vtpmbed.New(t, tpm.V20, vtpmd)
-	s.Do(aem.ExitOK, "The store", "init")
-	d := s.Start()
-	v := s.New("a guest", "2.0")
-	who := s.Identity(v)
-	s.Do(aem.ExitError, "Another process", "restore", "--yes", filepath.Join(s.Dir, "anything"))
-	d.Stop()
-	path := filepath.Join(s.State(), "vtpms")
-	old, err := os.ReadFile(path)
-	must(t, err)
-	d = s.Start()
-	s.New("a later guest", "2.0")
-	d.Stop()
-	must(t, os.WriteFile(path, old, 0o600))
-	s.Do(aem.ExitStale, "put back from an earlier time")
-	backup := filepath.Join(s.Dir, "old")
-	must(t, os.WriteFile(backup, old, 0o600))
-	s.Do(aem.ExitUsage, "nobody can say", "restore", backup)
-	s.Do(aem.ExitOK, "was restored", "restore", "--yes", backup)
-	d = s.Start()
-	if s.Identity(v) != who {
-		t.Error("the restored vTPM is another one")
-	}
-	d.Stop()
-	must(t, os.Remove(path))
-	s.Do(aem.ExitDamaged, "is missing")
-}
-
 // A journal that somebody cut is noticed, stays so, and is accepted by a word.
 func TestTheAuditLog(t *testing.T) {
 	s := vtpmbed.New(t, tpm.V20, vtpmd)

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/journal"
+	"github.com/antievilmaid/aem/internal/vtpmhost"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/admin"
@@ -30,6 +33,7 @@ func (d *daemon) Status() (admin.Status, error) {
 	if err := d.audit.wrong(); err != nil {
 		s.Journal = err.Error()
 	}
+	s.Escrow = d.escrow.Load()
 	s.VTPMs, err = d.manager.Count()
 	return s, err
 }
@@ -54,6 +58,25 @@ func (d *daemon) Approve() (*admin.Approval, error) {
 	}
 	d.audit.note(journal.Approved, fmt.Sprintf("the store opens in %d boots", len(after)), map[string]string{"states": fmt.Sprint(a.After)})
 	return a, nil
+}
+
+// Escrow gives out the store's key, encrypted. That is written down first, in a log whose end the store keeps:
+// what can't be noted is not given out.
+func (d *daemon) Escrow(to string) ([]byte, error) {
+	file, keys, err := vtpmhost.EncryptEscrow(d.root, to)
+	if errors.Is(err, vtpmhost.ErrRecipients) {
+		return nil, fmt.Errorf("%w: %w", admin.ErrBad, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &admin.Escrow{At: time.Now().UTC().Truncate(time.Second), To: keys}
+	if err := errors.Join(d.audit.journal.Append(e.Entry()), d.audit.keep(d.manager)); err != nil {
+		return nil, fmt.Errorf("the store's key was not given out, because that could not be written down: %w", err)
+	}
+	d.log.Warn("the store's key was given out, encrypted", "to", keys)
+	d.escrow.Store(e)
+	return file, nil
 }
 
 // Journal is the audit log.

@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +25,7 @@ It prints the store's name, which stands in what vtpmctl doctor shows. Keep it: 
 Without a dynamic launch it refuses. --static-root chooses the weaker thing all the same: what firmware and
 boot loader measured of themselves, PCRs 0 to 9. Every report and every guest is told so.`,
 		Args: cli.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return o.say(o.init(static, ownerFile)) },
+		RunE: func(*cobra.Command, []string) error { return o.where.Say(o.errs, "vtpmd", o.init(static, ownerFile)) },
 	}
 	cmd.Flags().BoolVar(&static, "static-root", false, "rely on what firmware and boot loader measured, without a dynamic launch")
 	cmd.Flags().StringVar(&ownerFile, "owner-password-file", "", "file with the TPM's owner password, - for the standard input (default: it has none, or aem-setup keeps it)")
@@ -37,7 +33,7 @@ boot loader measured of themselves, PCRs 0 to 9. Every report and every guest is
 }
 
 func (o *options) init(static bool, ownerFile string) error {
-	owner, err := password(ownerFile)
+	owner, err := cli.Password(ownerFile)
 	if err != nil {
 		return err
 	}
@@ -66,26 +62,4 @@ func (o *options) init(static bool, ownerFile string) error {
 		return err
 	}
 	return j.Append(journal.Entry{Kind: journal.SetUp, Text: "the store " + id.String() + " was made"})
-}
-
-// password reads a password's first line. It is wiped by the caller.
-func password(path string) ([]byte, error) {
-	var in io.Reader = os.Stdin
-	switch path {
-	case "":
-		return nil, nil
-	case "-":
-	default:
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, fmt.Errorf("read the owner password: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	line, err := bufio.NewReaderSize(in, 1024).ReadSlice('\n')
-	if err != nil && err != io.EOF {
-		return nil, fmt.Errorf("read the owner password: %w", err)
-	}
-	return bytes.TrimRight(line, "\r\n"), nil
 }

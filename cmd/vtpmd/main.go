@@ -3,8 +3,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"time"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
-	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/internal/vtpmhost"
 )
 
@@ -38,14 +35,13 @@ approved. In any other boot vtpmd says so in a sentence, ends, and no guest gets
 
   vtpmd init          once, in a boot that is good: make the store
   vtpmd               serve guests; systemd starts it
-  vtpmd restore FILE  put a backup in the store's place
-  vtpmctl             everything else, while vtpmd runs
+  vtpmctl             everything else
 
 Exit codes: 0 it was told to end; 1 something failed; 2 the command line is wrong; 3 there is no TPM, or
 vtpmd init was not run; 4 this boot is not an approved one; 7 the store, or its key, was put back from an
 earlier time; 8 the store, or its key, is damaged or missing; 9 another TPM, or a cleared one.`,
 		Args: cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.say(d.run(cmd.Context())) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.where.Say(o.errs, "vtpmd", d.run(cmd.Context())) },
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
@@ -54,24 +50,6 @@ earlier time; 8 the store, or its key, is damaged or missing; 9 another TPM, or 
 	f.StringVar(&o.where.State, "state", vtpmhost.DefaultState, "folder of the store")
 	f.StringVar(&o.where.Home, "home", aem.DefaultHome, "folder of this machine's own anti-evil-maid set-up")
 	d.flags(cmd)
-	cmd.AddCommand(initCommand(o), restoreCommand(o))
+	cmd.AddCommand(initCommand(o))
 	return cmd
-}
-
-// say prints why there are no vTPMs, where that has a sentence, and keeps the exit code.
-func (o *options) say(err error) error {
-	r := vtpmhost.Refuse(err)
-	if r == nil {
-		return err
-	}
-	fmt.Fprintf(o.errs, "vtpmd: %s\n%s\n(%s)\n", r.Sentence, r.Advice, r.Detail)
-	if j, e := journal.Open(o.where.State); e == nil {
-		if _, e := os.Stat(o.where.State); e == nil {
-			e = j.Append(journal.Entry{Kind: journal.Refused, Text: r.Sentence, Details: map[string]string{"because": r.Detail}})
-			if e != nil && !errors.Is(e, os.ErrPermission) {
-				fmt.Fprintf(o.errs, "vtpmd: this could not be written into the journal: %v\n", e)
-			}
-		}
-	}
-	return cli.Done{Exit: r.Exit}
 }

@@ -18,8 +18,12 @@ const (
 	MediumAdded   Kind = "medium-added"
 	MediumRevoked Kind = "medium-revoked"
 	Uninstalled   Kind = "uninstalled"
-	Accepted      Kind = "accepted" // its owner took a journal as it was
-	Torn          Kind = "torn"     // written by Append itself: a torn line was set aside
+	Escrowed      Kind = "escrowed"  // the store's key was given out, encrypted
+	Recovered     Kind = "recovered" // the store's key was sealed to this TPM anew, from the escrow
+	Moved         Kind = "moved"     // the store was taken over from another TPM
+	Restored      Kind = "restored"  // a backup took the store's place
+	Accepted      Kind = "accepted"  // its owner took a journal as it was
+	Torn          Kind = "torn"      // written by Append itself: a torn line was set aside
 )
 
 const maxKind = 32

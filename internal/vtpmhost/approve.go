@@ -14,6 +14,17 @@ import (
 // errNothing says that the machine's own set-up approves nothing that the store could take over.
 var errNothing = errors.New("this machine's own set-up approves no boot that the store could open in; run aem-setup approve, then vtpmctl approve")
 
+// ErrOwnSetUp says that anti-evil-maid's own set-up was made with another TPM than this machine has.
+var ErrOwnSetUp = errors.New("the machine's own set-up is another TPM's")
+
+// ownSetUp says so where an error does: the store is not what is at fault.
+func ownSetUp(err error) error {
+	if errors.Is(err, seal.ErrOtherTPM) || errors.Is(err, seal.ErrOtherFamily) {
+		return fmt.Errorf("%w: %w", ErrOwnSetUp, err)
+	}
+	return err
+}
+
 // approved are the boots that anti-evil-maid's own set-up on this machine approves, as far as the
 // store is concerned.
 func (m *Machine) approved(static bool) ([]seal.State, error) {
@@ -22,7 +33,7 @@ func (m *Machine) approved(static bool) ([]seal.State, error) {
 		return nil, fmt.Errorf("%w: %w", errNothing, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what this machine approves: %w", err)
+		return nil, ownSetUp(fmt.Errorf("read what this machine approves: %w", err))
 	}
 	launch := tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
 	var list []seal.State

@@ -81,7 +81,10 @@ func (m *Machine) home() aem.Home { return aem.OpenHome(m.where.Home) }
 func (m *Machine) rootDir() string { return filepath.Join(m.where.State, "root") }
 
 // Store is the path of the store.
-func (m *Machine) Store() string { return filepath.Join(m.where.State, "vtpms") }
+func (w Where) Store() string { return filepath.Join(w.State, "vtpms") }
+
+// Store is the path of the store.
+func (m *Machine) Store() string { return m.where.Store() }
 
 // readable are the PCRs that guests can be told of.
 var readable = tpm.PCRs(1<<16-1) | tpm.PCRSet(tpm.PCRCode, tpm.PCRData)

@@ -31,7 +31,7 @@ func (m *Machine) Init(static bool, owner []byte) (root.ID, error) {
 	}
 	backend, credential, err := m.ProvisionBeside(m.home(), owner)
 	if err != nil {
-		return root.ID{}, fmt.Errorf("prepare the TPM: %w", err)
+		return root.ID{}, ownSetUp(fmt.Errorf("prepare the TPM: %w", err))
 	}
 	defer clear(credential)
 	r, err := root.Create(m.rootDir(), m.Chip, backend, credential, p)
@@ -115,32 +115,4 @@ func (m *Machine) OpenStore() (*root.Root, *store.Store, error) {
 		return nil, nil, err
 	}
 	return r, s, nil
-}
-
-// Restore puts a backup in the store's place. The store that was there is moved aside, and its
-// new name is returned, empty where there was none.
-func (m *Machine) Restore(from string) (aside string, err error) {
-	r, err := m.OpenRoot()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	key, err := r.Key()
-	if err != nil {
-		return "", err
-	}
-	defer clear(key)
-	path := m.Store()
-	if exists(path) {
-		aside = path + ".before-" + m.Now().UTC().Format("20060102T150405Z")
-		if err := os.Rename(path, aside); err != nil {
-			return "", fmt.Errorf("move the present store aside: %w", err)
-		}
-	}
-	if err = store.Restore(path, r, from, key); err != nil && aside != "" {
-		// Nothing was restored, so what was there is to be there again.
-		err = errors.Join(err, os.Rename(aside, path))
-		aside = ""
-	}
-	return aside, err
 }

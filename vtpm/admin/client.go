@@ -137,6 +137,19 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	return c.bytes(ctx, "/v1/backup", w)
 }
 
+// Escrow writes the store's key, encrypted to public keys of age's, one in each line.
+func (c *Client) Escrow(ctx context.Context, to string, w io.Writer) error {
+	rsp, err := c.do(ctx, "POST", "/v1/escrow", Escrowing{to})
+	if err != nil {
+		return err
+	}
+	defer rsp.Body.Close()
+	if _, err := io.Copy(w, rsp.Body); err != nil {
+		return fmt.Errorf("read vtpmd's answer: %w", err)
+	}
+	return nil
+}
+
 // Create makes a vTPM.
 func (c *Client) Create(ctx context.Context, m Making) (v VTPM, err error) {
 	return v, c.ask(ctx, "POST", "/v1/vtpms", m, &v)

@@ -17,6 +17,7 @@
 //	POST   /v1/approve                 take over which boots the machine approves   root
 //	POST   /v1/verify                  read and prove the whole store               root
 //	GET    /v1/backup                  a copy of the store                          root
+//	POST   /v1/escrow                  the store's key, encrypted, is given out     root
 //	GET    /v1/audit                   the journal, and whether it is whole         root
 //	POST   /v1/audit/accept            take it as it is                             root
 package admin

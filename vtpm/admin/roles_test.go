@@ -27,7 +27,7 @@ import (
 var requests = map[string]role{
 	"GET /v1/status": looker, "GET /v1/vtpms": looker, "GET /v1/vtpms/x": looker, "GET /v1/vtpms/x/log": looker, "GET /metrics": looker,
 	"POST /v1/vtpms": owner, "DELETE /v1/vtpms/x": owner, "POST /v1/run": owner, "POST /v1/stop": owner, "POST /v1/boot": owner,
-	"POST /v1/approve": owner, "POST /v1/verify": owner, "GET /v1/backup": owner, "GET /v1/audit": owner, "POST /v1/audit/accept": owner,
+	"POST /v1/approve": owner, "POST /v1/verify": owner, "GET /v1/backup": owner, "POST /v1/escrow": owner, "GET /v1/audit": owner, "POST /v1/audit/accept": owner,
 }
 
 // Nobody gets as far as a request's meaning who may not make it.
@@ -77,6 +77,7 @@ type fake struct{}
 func (fake) Status() (Status, error)                     { return Status{Grade: "launched", VTPMs: 3}, nil }
 func (fake) Approve() (*Approval, error)                 { return nil, errors.New("nothing is approved") }
 func (fake) Journal() (*journal.Journal, error)          { return nil, errors.New("it was cut") }
+func (fake) Escrow(string) ([]byte, error)               { return nil, errors.New("there is no key") }
 func (fake) AcceptJournal() error                        { return nil }
 func (fake) Socket(u vtpm.UUID, _ manager.Policy) string { return "/run/" + u.String() }
 func (fake) Made(vtpm.UUID, manager.Policy)              {}

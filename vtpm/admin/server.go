@@ -23,6 +23,8 @@ type Host interface {
 	Status() (Status, error)
 	// Approve takes over what the machine's own set-up approves.
 	Approve() (*Approval, error)
+	// Escrow gives out the store's key, encrypted to public keys of age's, one in each line.
+	Escrow(to string) ([]byte, error)
 	// Journal is the audit log, and what is wrong with it, held against its end as the store keeps it.
 	Journal() (*journal.Journal, error)
 	// AcceptJournal takes the journal as it is.
@@ -78,6 +80,7 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/approve":        answering(func(*http.Request) (any, error) { return s.Host.Approve() }),
 		"POST /v1/verify":         answering(s.verify),
 		"GET /v1/backup":          s.backup,
+		"POST /v1/escrow":         s.escrow,
 		"GET /v1/audit":           s.audit,
 		"POST /v1/audit/accept":   answering(func(*http.Request) (any, error) { return struct{}{}, s.Host.AcceptJournal() }),
 	} {
@@ -86,8 +89,8 @@ func (s *Server) handler() http.Handler {
 	return mux
 }
 
-// errBad is wrapped where the request itself is wrong.
-var errBad = errors.New("the request makes no sense")
+// ErrBad is wrapped where the request itself is wrong.
+var ErrBad = errors.New("the request makes no sense")
 
 // answering makes a handler of a function that has an answer.
 func answering(f func(*http.Request) (any, error)) http.HandlerFunc {
@@ -113,7 +116,7 @@ func statusOf(err error) int {
 		err    error
 		status int
 	}{
-		{errBad, http.StatusBadRequest}, {store.ErrUnknown, http.StatusNotFound}, {store.ErrExists, http.StatusConflict},
+		{ErrBad, http.StatusBadRequest}, {store.ErrUnknown, http.StatusNotFound}, {store.ErrExists, http.StatusConflict},
 		{manager.ErrRunning, http.StatusConflict}, {manager.ErrTaken, http.StatusConflict}, {manager.ErrPrepared, http.StatusConflict},
 		{manager.ErrClosed, http.StatusServiceUnavailable}, {store.ErrClosed, http.StatusServiceUnavailable},
 	} {
@@ -129,7 +132,7 @@ func read(r *http.Request, v any) error {
 	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 2*store.MaxState))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("%w: %w", errBad, err)
+		return fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	return nil
 }
@@ -137,7 +140,7 @@ func read(r *http.Request, v any) error {
 func uuidOf(r *http.Request) (vtpm.UUID, error) {
 	u, err := vtpm.ParseUUID(r.PathValue("uuid"))
 	if err != nil {
-		return u, fmt.Errorf("%w: %w", errBad, err)
+		return u, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	return u, nil
 }
@@ -158,7 +161,7 @@ func (s *Server) list(r *http.Request) (any, error) {
 		n, err = strconv.Atoi(q)
 	}
 	if err != nil || n < 1 {
-		return nil, fmt.Errorf("%w: the page is from %q on", errBad, r.URL.RawQuery)
+		return nil, fmt.Errorf("%w: the page is from %q on", ErrBad, r.URL.RawQuery)
 	}
 	n = min(n, pageSize)
 	entries, err := s.Manager.List(after, n+1)
@@ -246,12 +249,12 @@ func (s *Server) create(r *http.Request) (any, error) {
 	}
 	family, err := parseFamily(m.Family)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errBad, err)
+		return nil, fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	u := vtpm.NewUUID()
 	if m.UUID != "" {
 		if u, err = vtpm.ParseUUID(m.UUID); err != nil {
-			return nil, fmt.Errorf("%w: %w", errBad, err)
+			return nil, fmt.Errorf("%w: %w", ErrBad, err)
 		}
 	}
 	if len(m.State) > 0 {
@@ -342,6 +345,22 @@ func (s *Server) backup(w http.ResponseWriter, _ *http.Request) {
 		s.Log.Error("the backup is not whole", "because", err)
 		panic(http.ErrAbortHandler) // so that the peer sees that the end is missing
 	}
+}
+
+func (s *Server) escrow(w http.ResponseWriter, r *http.Request) {
+	var ask Escrowing
+	err := read(r, &ask)
+	var file []byte
+	if err == nil {
+		file, err = s.Host.Escrow(ask.To)
+	}
+	if err != nil {
+		answerError(w, statusOf(err), err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Content-Length", strconv.Itoa(len(file))) // so that the peer sees where the end is missing
+	w.Write(file)
 }
 
 // AuditLine is an entry of the journal; the last one says whether all of them are as they were written.

@@ -3,8 +3,10 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm/manager"
 )
@@ -69,6 +71,29 @@ type Status struct {
 	Frontends []string `json:"frontends"`
 	Missing   []string `json:"missing"`
 	Journal   string   `json:"journal,omitempty"` // what is wrong with it
+	// Escrow is the last one that was made of the store on this TPM, nil where there is none.
+	Escrow *Escrow `json:"escrow,omitempty"`
+}
+
+// Escrow is the store's key, given out encrypted.
+type Escrow struct {
+	At time.Time `json:"at"`
+	To []string  `json:"to"` // public keys of age's
+}
+
+// Escrowing asks for it.
+type Escrowing struct {
+	To string `json:"to"` // public keys of age's, one in each line
+}
+
+// Entry is what the audit log has of it.
+func (e Escrow) Entry() journal.Entry {
+	return journal.Entry{Kind: journal.Escrowed, Time: e.At, Text: "the store's key was given out, encrypted", Details: map[string]string{"to": strings.Join(e.To, " ")}}
+}
+
+// EscrowOf is the inverse of Entry.
+func EscrowOf(e *journal.Entry) *Escrow {
+	return &Escrow{At: e.Time.UTC(), To: strings.Fields(e.Details["to"])}
 }
 
 // Making is what a new vTPM is to be.

@@ -23,6 +23,32 @@ func (r *Root) Escrow() ([]byte, error) {
 	return r.secret.encode(), nil
 }
 
+// Escrowed says which root an escrow is of, and gives its key, which the caller wipes.
+func Escrowed(escrow []byte) (ID, []byte, error) {
+	secret, err := parsePayload(escrow)
+	if err != nil {
+		return ID{}, nil, err
+	}
+	clear(secret.credential)
+	return secret.id, secret.key, nil
+}
+
+// Here reports whether a TPM is the one that was escrowed from, with the counter still in it: then
+// [Recover] is the way back, which proves that the store is the newest.
+func Here(chip Chip, escrow []byte) bool {
+	secret, err := parsePayload(escrow)
+	if err != nil {
+		return false
+	}
+	defer secret.wipe()
+	b, err := chip.Backend(secret.anchor)
+	if err != nil || b.Check() != nil {
+		return false
+	}
+	_, err = b.Generation()
+	return err == nil
+}
+
 // Recover opens a root on its own TPM with what was escrowed, where its record does not open,
 // because the machine was changed before the change was approved, or is lost. It seals for the
 // states given and leaves the counter where it is: the store is as fresh as it

@@ -42,9 +42,6 @@ type Root struct {
 
 var _ store.Root = (*Root)(nil)
 
-// kind is the record's: the counter's credential, and the key.
-const kind = seal.KindCredential
-
 // ErrExists says that there is a root in the folder already.
 var ErrExists = errors.New("the folder holds the root of a vTPM store already")
 
@@ -127,7 +124,7 @@ func find(dir string, chip Chip) (*seal.Record, seal.Backend, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the root of the vTPM store in %s: %w", dir, err)
 	}
-	if record.Kind != kind || len(record.States) == 0 || record.Generation == 0 {
+	if record.Kind != seal.KindVTPMs || len(record.States) == 0 || record.Generation == 0 {
 		return nil, nil, fmt.Errorf("%w: it is not the root of a vTPM store", seal.ErrDamaged)
 	}
 	return record, backend, nil
@@ -135,7 +132,7 @@ func find(dir string, chip Chip) (*seal.Record, seal.Backend, error) {
 
 // record seals the secret for a generation. It also returns what the PCRs hold.
 func (r *Root) record(generation uint64) (*seal.Record, tpm.Banks, error) {
-	record := &seal.Record{Kind: kind, Generation: generation, Medium: seal.MediumID(r.secret.id), TPM: r.secret.tpm, States: r.states}
+	record := &seal.Record{Kind: seal.KindVTPMs, Generation: generation, Medium: seal.MediumID(r.secret.id), TPM: r.secret.tpm, States: r.states}
 	content := r.secret.encode()
 	defer clear(content)
 	if err := seal.Seal(r.backend, record, content, nil); err != nil {

@@ -3,6 +3,7 @@ package root_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -246,7 +247,7 @@ func TestTheStaticRootIsAChoiceThatShows(t *testing.T) {
 			digests = digests[:1]
 		}
 		s.must(testbed.Extend(s.conn, s.version, 0, 0, digests))
-		static := root.Policy{States: []seal.State{s.state("firmware", 0, 1, 2, 3, 4, 5, 6, 7)}}
+		static := root.Policy{States: []seal.State{s.state("firmware", 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}}
 		b, credential := s.provision()
 		if _, err := root.Create(s.folder(), s, b, credential, static); !errors.Is(err, root.ErrNoLaunch) {
 			t.Errorf("made without a choice: %v", err)
@@ -256,6 +257,7 @@ func TestTheStaticRootIsAChoiceThatShows(t *testing.T) {
 			"a resettable PCR": {States: []seal.State{s.state("x", 16)}, Static: true},
 			"PCR 17 alone":     {States: []seal.State{s.state("x", 17)}},
 			"no state":         {Static: true},
+			"firmware alone":   {States: []seal.State{s.state("x", 0, 1, 2, 3, 4, 5, 6, 7)}, Static: true},
 		} {
 			if _, err := root.Create(s.folder(), s, b, credential, p); err == nil {
 				t.Errorf("made for %s", name)
@@ -442,6 +444,23 @@ func TestADamagedRecordIsRefused(t *testing.T) {
 		s.must(os.WriteFile(names[0], file, 0o600))
 		s.open()
 	})
+}
+
+// A record of another kind in the root's place is no root, whatever is in it.
+func TestARecordOfAnotherKindIsNoRoot(t *testing.T) {
+	s := newServer(t, tpm.V20)
+	r := s.create()
+	escrow, err := r.Escrow()
+	s.must(err)
+	b, _ := s.provision()
+	now, err := b.Generation()
+	s.must(err)
+	other := &seal.Record{Kind: seal.KindCredential, Generation: now, Medium: seal.MediumID{1}, States: r.Policy().States}
+	s.must(seal.Seal(b, other, escrow, nil))
+	s.must(os.RemoveAll(s.folder()))
+	s.must(os.Mkdir(s.folder(), 0o700))
+	s.must(os.WriteFile(filepath.Join(s.folder(), fmt.Sprintf("record-%016x.aem", now)), other.Bytes(), 0o600))
+	s.want(seal.ErrDamaged)
 }
 
 // An approved state of aem's also has PCR 13, which is capped when the manager starts.

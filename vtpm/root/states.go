@@ -14,13 +14,13 @@ type Policy struct {
 	// States are the approved ones, at least one and at most [seal.MaxStates].
 	States []seal.State
 	// Static says that the owner chose to rely on the static root: states may rest on what firmware
-	// and boot loader measured of themselves (PCRs 0 to 7), without PCRs 17 and 18.
+	// and boot loader measured of themselves (PCRs 0 to 9), without PCRs 17 and 18.
 	Static bool
 }
 
 var (
 	launchPCRs = tpm.PCRSet(tpm.PCRCode, tpm.PCRData)
-	staticPCRs = tpm.PCRSet(0, 1, 2, 3, 4, 5, 6, 7)
+	staticPCRs = tpm.PCRSet(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 )
 
 // ErrNoLaunch says that a state does not hold a dynamic launch and that nobody chose
@@ -38,7 +38,7 @@ func (p *Policy) check() error {
 		case !p.Static:
 			return fmt.Errorf("%w: %q has PCRs %s", ErrNoLaunch, s.Label, s.PCRs)
 		case s.PCRs&staticPCRs != staticPCRs:
-			return fmt.Errorf("boot state %q rests neither on PCRs 17 and 18 nor on all of 0 to 7", s.Label)
+			return fmt.Errorf("boot state %q rests neither on PCRs 17 and 18 nor on all of 0 to 9", s.Label)
 		}
 	}
 	return nil

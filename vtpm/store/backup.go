@@ -44,6 +44,34 @@ func Restore(path string, root Root, from string, key []byte) error {
 	return build(path, root, func(s *Store) error { return s.takeOver(old) })
 }
 
+// Check proves all vTPMs of a file as [Restore] does, and changes nothing.
+func Check(from string, key []byte) error {
+	db, err := readFile(from)
+	if err != nil {
+		return err
+	}
+	s := &Store{db: db}
+	defer s.close()
+	if err := s.prove(key); err != nil {
+		return err
+	}
+	return s.read(func(t *tree, root rootRecord) (bad error) {
+		t.walk(vtpm.UUID{}, func(leaf slot) bool {
+			r, h, err := s.proved(t.b, root.sequence, leaf.at, leaf.digest)
+			if err == nil {
+				r.State, err = s.state(t.b, h)
+				r.Wipe()
+			}
+			bad = err
+			return err == nil
+		}, func(_ place, err error) bool {
+			bad = err
+			return false
+		})
+		return bad
+	})
+}
+
 // takeOver copies all vTPMs of another store.
 func (s *Store) takeOver(old *Store) error {
 	const atOnce = 256 // in one commit

@@ -36,6 +36,7 @@ func TestABackupIsRestoredOntoAnotherRoot(t *testing.T) {
 	s.fill(300)
 	must(t, s.PutState(uuid(5), 2, state(5, 2)))
 	from := s.backup()
+	must(t, store.Check(from, s.root.key))
 	must(t, s.PutState(uuid(5), 3, state(5, 3)))
 
 	other := moved(t)
@@ -102,6 +103,9 @@ func TestABadBackupMakesNoStore(t *testing.T) {
 		before := other.root.value
 		if err := store.Restore(other.path, other.root, c.from, c.key); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err := store.Check(c.from, c.key); !errors.Is(err, c.want) {
+			t.Errorf("%s, looked at: %v", name, err)
 		}
 		left, err := os.ReadDir(filepath.Dir(other.path))
 		if err != nil || len(left) > 0 || other.root.value != before {
