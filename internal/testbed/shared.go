@@ -123,10 +123,13 @@ func (s *Shared) takers() [][]byte {
 
 // Fill takes all places for objects and sessions that are left, as another program may. empty gives
 // them back.
-func (s *Shared) Fill() (empty func() error, err error) {
+func (s *Shared) Fill() (empty func() error, err error) { return s.Take(1 << 16) }
+
+// Take takes so many places of each kind, as far as there are any. back gives them back.
+func (s *Shared) Take(n int) (back func() error, err error) {
 	var taken []uint32
 	for _, cmd := range s.takers() {
-		for {
+		for range n {
 			s.mu.Lock()
 			rsp, err := s.chip.Send(cmd)
 			s.mu.Unlock()

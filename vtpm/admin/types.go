@@ -69,6 +69,10 @@ type Status struct {
 	Frontends []string `json:"frontends"`
 	Missing   []string `json:"missing"`
 	Journal   string   `json:"journal,omitempty"` // what is wrong with it
+	// Late is why the TPM's counter does not move, or does not answer: older copies of the store are not
+	// refused until it does. Store is why the store answers nothing, so that guests whose state changes are paused.
+	Late  string `json:"late,omitempty"`
+	Store string `json:"store,omitempty"`
 }
 
 // Making is what a new vTPM is to be.
