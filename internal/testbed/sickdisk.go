@@ -16,19 +16,28 @@ import (
 // put on the disk, until heal. It takes strace, which stands between this process and the kernel.
 func SickDisk(t testing.TB, path, errno string) (heal func()) {
 	t.Helper()
-	return SickDiskFrom(t, path, errno, 1, "pwrite64", "ftruncate", "fdatasync", "fsync")
+	return inject(t, path, "pwrite64,ftruncate,fdatasync,fsync:error="+errno)
 }
 
-// SickDiskFrom is SickDisk for some system calls alone, from each thread's nth on.
-func SickDiskFrom(t testing.TB, path, errno string, nth int, calls ...string) (heal func()) {
+// DoubtfulDisk is SickDisk for one that takes what is written and does not confirm it: the first fdatasync of each
+// thread still succeeds, those after it and each fsync give EIO.
+func DoubtfulDisk(t testing.TB, path string) (heal func()) {
+	t.Helper()
+	return inject(t, path, "fdatasync:error=EIO:when=2+", "fsync:error=EIO")
+}
+
+func inject(t testing.TB, path string, how ...string) (heal func()) {
 	t.Helper()
 	Need(t, "strace")
 	// Else a kernel may let only a parent trace its children.
 	if err := unix.Prctl(unix.PR_SET_PTRACER, ^uintptr(0), 0, 0, 0); err != nil && err != unix.EINVAL {
 		t.Fatal(err)
 	}
-	list := strings.Join(calls, ",")
-	c := exec.Command("strace", "-f", "-p", strconv.Itoa(os.Getpid()), "-P", path, "-e", "trace="+list, "-e", "inject="+list+":error="+errno+":when="+strconv.Itoa(nth)+"+", "-o", os.DevNull)
+	args := []string{"-f", "-p", strconv.Itoa(os.Getpid()), "-P", path, "-o", os.DevNull, "-e", "trace=pwrite64,ftruncate,fdatasync,fsync"}
+	for _, h := range how {
+		args = append(args, "-e", "inject="+h)
+	}
+	c := exec.Command("strace", args...)
 	said, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func TestADiskThatDoesNotConfirm(t *testing.T) {
 	reader := h.attach(vtpm.Guest{UUID: h.create(tpm.V20, manager.Policy{}), Domain: "xen:2"})
 	runtime.LockOSThread() // system calls are counted by thread; a commit is made on that of who asks
 	defer runtime.UnlockOSThread()
-	heal := testbed.SickDiskFrom(t, h.path, "EIO", 2, "fdatasync")
+	heal := testbed.DoubtfulDisk(t, h.path)
 	w.paused(store.ErrUnsure)
 	reader.done(random) // which changes nothing that has to be stored
 	if _, err := h.Attach(t.Context(), vtpm.Guest{UUID: vtpm.NewUUID(), Domain: "xen:3"}); !errors.Is(err, store.ErrUnsure) {

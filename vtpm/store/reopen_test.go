@@ -35,7 +35,7 @@ func TestADiskThatWorksAgain(t *testing.T) {
 				runtime.LockOSThread() // system calls are counted by thread
 				defer runtime.UnlockOSThread()
 				// The first one confirms the commit's pages, the second the page that makes them count.
-				heal = testbed.SickDiskFrom(t, p.path, c.word, 2, "fdatasync", "fsync")
+				heal = testbed.DoubtfulDisk(t, p.path)
 			} else {
 				heal = testbed.SickDisk(t, p.path, c.word)
 			}
@@ -85,7 +85,7 @@ func TestAnotherFileIsThereWhenItIsOpenedAnew(t *testing.T) {
 	must(t, s.PutState(uuid(0), 3, state(0, 3)))
 	runtime.LockOSThread() // system calls are counted by thread
 	defer runtime.UnlockOSThread()
-	heal := testbed.SickDiskFrom(t, p.path, "EIO", 2, "fdatasync")
+	heal := testbed.DoubtfulDisk(t, p.path)
 	if err := s.PutState(uuid(0), 4, state(0, 4)); !errors.Is(err, store.ErrUnsure) {
 		t.Fatalf("the commit gave %v", err)
 	}
