@@ -161,7 +161,7 @@ func (d *daemon) openManager(later func(func() error)) (err error) {
 		d.audit.tell(h)
 		d.keeper.hear(h)
 	}
-	d.manager = manager.New(manager.Config{Store: d.store, Emulators: d.emulators, Host: d.host, Tell: tell, Held: fdstore.Open(), FirstUser: d.first, Users: d.users})
+	d.manager = manager.New(manager.Config{Store: d.store, Emulators: d.emulators, Host: d.host, Tell: tell, Held: fdstore.Open(), Random: d.machine.Chip.Random, FirstUser: d.first, Users: d.users})
 	later(func() error {
 		err := d.manager.Close()
 		d.audit.note("ended", "vtpmd ends", nil)
