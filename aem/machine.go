@@ -67,6 +67,8 @@ type Chip interface {
 	// Clock reads the TPM's clock. has is false where the family has none that outlives
 	// a restart.
 	Clock() (c tpm2.Clock, has bool, err error)
+	// Random asks the TPM for random bytes, which are to be mixed with others'.
+	Random(n int) ([]byte, error)
 	// Describe names the chip to a person.
 	Describe() (string, error)
 }

@@ -3,6 +3,8 @@ package tpm12
 import (
 	"errors"
 	"fmt"
+
+	"github.com/antievilmaid/aem/tpm"
 )
 
 // What a caller decides on that is no return code of a TPM 1.2.
@@ -116,6 +118,11 @@ var errorTexts = map[Error]struct{ name, meaning string }{
 	errNeedsSelfTest:    {"TPM_NEEDS_SELFTEST", "the TPM wants to test itself and did not"},
 	errDoingSelfTest:    {"TPM_DOING_SELFTEST", "the TPM tests itself and took too long"},
 	ErrDefendLock:       {"TPM_DEFEND_LOCK_RUNNING", "the TPM refuses passwords for a while, after too many wrong ones"},
+}
+
+// Is makes the codes by which a TPM is too busy, or full of what others left in it, [tpm.ErrBusy].
+func (e Error) Is(target error) bool {
+	return target == tpm.ErrBusy && (e == errRetry || e == errDoingSelfTest || e == ErrResources)
 }
 
 // Error is the specification's name and a sentence.

@@ -36,6 +36,7 @@ const (
 	ordSeal             = 0x17
 	ordUnseal           = 0x18
 	ordResetLockValue   = 0x40
+	ordGetRandom        = 0x46
 	ordContinueSelfTest = 0x53
 	ordOwnerClear       = 0x5b
 	ordGetCapability    = 0x65
@@ -58,7 +59,7 @@ var commandNames = map[uint32]string{
 	ordOIAP: "TPM_OIAP", ordOSAP: "TPM_OSAP", ordTakeOwnership: "TPM_TakeOwnership",
 	ordExtend: "TPM_Extend", ordPCRRead: "TPM_PCRRead", ordSeal: "TPM_Seal", ordUnseal: "TPM_Unseal",
 	ordResetLockValue: "TPM_ResetLockValue", ordContinueSelfTest: "TPM_ContinueSelfTest",
-	ordOwnerClear: "TPM_OwnerClear", ordGetCapability: "TPM_GetCapability", ordReadPubek: "TPM_ReadPubek",
+	ordGetRandom: "TPM_GetRandom", ordOwnerClear: "TPM_OwnerClear", ordGetCapability: "TPM_GetCapability", ordReadPubek: "TPM_ReadPubek",
 	ordOwnerReadPub: "TPM_OwnerReadInternalPub", ordFlushSpecific: "TPM_FlushSpecific",
 	ordNVDefine: "TPM_NV_DefineSpace", ordNVWrite: "TPM_NV_WriteValue", ordNVWriteAuth: "TPM_NV_WriteValueAuth",
 	ordNVRead: "TPM_NV_ReadValue", ordNVReadAuth: "TPM_NV_ReadValueAuth", ordCreateCounter: "TPM_CreateCounter",

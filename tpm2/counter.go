@@ -57,10 +57,15 @@ func (t *TPM) MakeCounter(ownerAuth []byte) (*Counter, error) {
 	if err != nil {
 		return nil, ownerError(fmt.Errorf("define the counter at NV index %#x: %w", index, err))
 	}
-	if err := t.Increment(index, ownerAuth); err != nil {
-		return nil, err
+	var c *Counter
+	if err = t.Increment(index, ownerAuth); err == nil {
+		c, err = t.FindCounter(index)
 	}
-	return t.FindCounter(index)
+	if err != nil {
+		// Nobody knows of it, and there are not many.
+		return nil, join(err, t.RemoveCounter(&Counter{Index: index}, ownerAuth))
+	}
+	return c, nil
 }
 
 // HasCounters reports whether any index of ours is defined.

@@ -126,7 +126,7 @@ func (t *TPM) Rehearse(k *Key, o *Object, policy *Policy, state int) (err error)
 	}
 	session, closeSession, err := gotpm.PolicySession(t.ch, gotpm.TPMAlgSHA256, 16)
 	if err != nil {
-		return fmt.Errorf("TPM2_StartAuthSession: %w", err)
+		return classify(fmt.Errorf("TPM2_StartAuthSession: %w", err), busy)
 	}
 	defer func() { err = join(err, closeSession()) }()
 	return t.approve(policy, state, session.Handle())

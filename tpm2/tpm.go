@@ -19,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	gotpm "github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -34,18 +35,23 @@ type TPM struct {
 // New returns a TPM over a channel. Nothing is sent.
 func New(ch tpm.Channel) *TPM { return &TPM{guard{ch}} }
 
-// guard checks a response's framing before go-tpm unmarshals it.
+// guard checks a response's framing before go-tpm unmarshals it, and sends again what the TPM was too busy for.
 type guard struct{ tpm.Channel }
 
 func (g guard) Send(cmd []byte) ([]byte, error) {
-	rsp, err := g.Channel.Send(cmd)
-	if err != nil {
-		return nil, err
+	for began, pause := time.Now(), firstPause; ; pause *= 2 {
+		rsp, err := g.Channel.Send(cmd)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkFrame(rsp); err != nil {
+			return nil, err
+		}
+		if !again(rsp) || time.Since(began)+pause > patience {
+			return rsp, nil
+		}
+		time.Sleep(pause)
 	}
-	if err := checkFrame(rsp); err != nil {
-		return nil, err
-	}
-	return rsp, nil
 }
 
 // checkFrame refuses what is no TPM 2.0 response at all.
@@ -81,7 +87,7 @@ func run[R any](t *TPM, name string, cmd command[R]) (rsp *R, err error) {
 	defer catch(&err)
 	rsp, err = cmd.Execute(t.ch)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, classify(fmt.Errorf("%s: %w", name, err), busy)
 	}
 	return rsp, nil
 }

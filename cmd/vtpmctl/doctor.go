@@ -107,7 +107,15 @@ func (d *doctor) running(ctx context.Context, client *admin.Client, s admin.Stat
 		d.add("launch", warning, "boot with the measured launch, and set vtpmd up anew for it", "%s: %s", s.Grade, s.Launch)
 	}
 	d.add("key", good, "", "that of the store %s opened in this boot, epoch %d; approved: %s", s.Root, s.Epoch, strings.Join(s.Approved, ", "))
+	if s.Late != "" {
+		d.add("epoch", warning, "look who uses the TPM (fuser -v /dev/tpm*), and whether the kernel shows it; vtpmd tries again by itself",
+			"older copies of the store are not refused: %s", s.Late)
+	}
 	switch faults, err := client.Verify(ctx); {
+	case s.Store != "":
+		d.add("store", bad, "look at the disk and the kernel's log; vtpmd goes on by itself when the disk confirms, and has to be started anew after anything else",
+			"it answers nothing, and guests whose state changes are paused: %s", s.Store)
+		d.rows[len(d.rows)-1].exit = aem.ExitError
 	case err != nil:
 		d.add("store", unknown, "run it as root", "%v", err)
 	case len(faults) > 0:

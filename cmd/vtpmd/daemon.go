@@ -48,6 +48,7 @@ type daemon struct {
 	emulators *emulator.Host
 	manager   *manager.Manager
 	audit     *audit
+	keeper    *keeper
 	sockets   *sockets
 	host      measure.Host
 	launch    string // in words
@@ -159,7 +160,12 @@ func (d *daemon) openManager(later func(func() error)) (err error) {
 	if d.audit, err = openAudit(d.where.State, d.log); err != nil {
 		return err
 	}
-	d.manager = manager.New(manager.Config{Store: d.store, Emulators: d.emulators, Host: d.host, Tell: d.audit.tell, Held: fdstore.Open(), FirstUser: d.first, Users: d.users})
+	d.keeper = newKeeper()
+	tell := func(h manager.Happening) {
+		d.audit.tell(h)
+		d.keeper.hear(h)
+	}
+	d.manager = manager.New(manager.Config{Store: d.store, Emulators: d.emulators, Host: d.host, Tell: tell, Held: fdstore.Open(), Random: d.machine.Chip.Random, FirstUser: d.first, Users: d.users})
 	later(func() error {
 		err := d.manager.Close()
 		d.audit.note("ended", "vtpmd ends", nil)
@@ -254,25 +260,6 @@ func (d *daemon) serve(ctx context.Context) error {
 		return err
 	default:
 		return nil
-	}
-}
-
-// epochs begins an epoch now and then, until ctx ends.
-func (d *daemon) epochs(ctx context.Context) {
-	t := time.NewTicker(d.epoch)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		if !d.store.Changed() {
-			continue
-		}
-		if err := errors.Join(d.audit.keep(d.manager), d.store.NextEpoch()); err != nil {
-			d.log.Error("the store's epoch could not be closed; older copies of the store are not refused yet", "because", err)
-		}
 	}
 }
 

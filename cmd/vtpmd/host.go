@@ -27,14 +27,22 @@ func (d *daemon) Status() (admin.Status, error) {
 		return s, err
 	}
 	s.Root = id.String()
+	// What is wrong is to be told, and not to keep everything else from being told.
+	late := d.keeper.wrong()
 	if s.Epoch, err = d.root.Epoch(); err != nil {
-		return s, err
+		s.Epoch, late = d.store.Epoch(), err
+	}
+	if late != nil {
+		s.Late = late.Error()
 	}
 	if err := d.audit.wrong(); err != nil {
 		s.Journal = err.Error()
 	}
 	s.Escrow = d.escrow.Load()
 	s.VTPMs, err = d.manager.Count()
+	if fault := d.store.Fault(); fault != nil {
+		s.Store, err = fault.Error(), nil
+	}
 	return s, err
 }
 

@@ -45,7 +45,7 @@ earlier time; 8 the store, or its key, is damaged or missing; 9 another TPM, or 
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.where.TPM, "tpm", "", `the TPM: a device, or "swtpm:" and a control socket (default: this machine's)`)
-	f.DurationVar(&o.where.Wait, "tpm-wait", 10*time.Second, "how long to wait for a TPM whose driver is not ready yet")
+	f.DurationVar(&o.where.Wait, "tpm-wait", 10*time.Second, "how long to wait for a TPM whose driver is not ready yet, or that other programs keep busy")
 	f.StringVar(&o.where.Log, "launch-log", "", "a file to read in place of this machine's launch log")
 	f.StringVar(&o.where.State, "state", vtpmhost.DefaultState, "folder of the store")
 	f.StringVar(&o.where.Home, "home", aem.DefaultHome, "folder of this machine's own anti-evil-maid set-up")

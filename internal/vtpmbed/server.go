@@ -119,13 +119,37 @@ type Running struct {
 	mu  sync.Mutex
 	log bytes.Buffer
 	end chan error
+
+	more chan struct{} // closed when it says more
 }
 
 // Write takes what it says.
 func (r *Running) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	close(r.more)
+	r.more = make(chan struct{})
 	return r.log.Write(b)
+}
+
+// Until waits until it says something so many times.
+func (r *Running) Until(words string, times int) {
+	r.t.Helper()
+	for limit := time.After(3 * time.Minute); ; {
+		r.mu.Lock()
+		said, more := r.log.String(), r.more
+		r.mu.Unlock()
+		if strings.Count(said, words) >= times {
+			return
+		}
+		select {
+		case <-more:
+		case err := <-r.end:
+			r.t.Fatalf("it ended before it said %q: %v\n%s", words, err, said)
+		case <-limit:
+			r.t.Fatalf("it did not say %q:\n%s", words, said)
+		}
+	}
 }
 
 // Said is what it wrote into its log.
@@ -142,7 +166,7 @@ func (s *Server) Start(args ...string) *Running {
 	must(s.t, err)
 	defer os.Remove(filepath.Join(s.Dir, "notify"))
 	defer ready.Close()
-	r := &Running{t: s.t, cmd: s.program(append(append([]string{"--run", filepath.Join(s.Dir, "run"), "--users", "8"}, args...), s.Where()...)...), end: make(chan error, 1)}
+	r := &Running{t: s.t, cmd: s.program(append(append([]string{"--run", filepath.Join(s.Dir, "run"), "--users", "8"}, args...), s.Where()...)...), end: make(chan error, 1), more: make(chan struct{})}
 	if r.cmd.Env == nil {
 		r.cmd.Env = os.Environ()
 	}

@@ -60,8 +60,8 @@ func (m *Machine) approved(static bool) ([]seal.State, error) {
 // others: the caller must be in one of them. It returns what it was and what it is now.
 // An epoch begins, without which nothing would have changed.
 func (m *Machine) Approve(r *root.Root, s *store.Store) (before, after []seal.State, err error) {
-	before = r.Policy().States
-	static := r.Policy().Static
+	was := r.Policy()
+	before, static := was.States, was.Static
 	list, err := m.approved(static)
 	if err != nil {
 		return nil, nil, err
@@ -85,8 +85,9 @@ func (m *Machine) Approve(r *root.Root, s *store.Store) (before, after []seal.St
 	if err := r.Approve(root.Policy{States: list, Static: static}); err != nil {
 		return nil, nil, err
 	}
-	if err := s.NextEpoch(); err != nil {
-		return nil, nil, fmt.Errorf("seal the store's key to the approved boots: %w", err)
+	if err := m.where.patiently(s.NextEpoch); err != nil {
+		// Else a later epoch would put in force what the owner was told is not.
+		return nil, nil, errors.Join(fmt.Errorf("seal the store's key to the approved boots: %w", err), r.Approve(was))
 	}
 	return before, list, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/antievilmaid/aem/aem"
@@ -25,7 +24,7 @@ const DefaultState = "/var/lib/vtpmd"
 // Where says where everything is.
 type Where struct {
 	TPM   string        // as device.Options.Spec
-	Wait  time.Duration // for a TPM whose driver is not ready yet
+	Wait  time.Duration // for a TPM whose driver is not ready yet, or that other programs keep busy
 	Log   string        // a file in place of the machine's own launch log
 	State string        // the folder with root, store and journal
 	Home  string        // anti-evil-maid's own folder
@@ -34,21 +33,8 @@ type Where struct {
 // Machine is the machine, with its TPM open.
 type Machine struct {
 	*aem.Machine
-	where  Where
-	device *device.Device
-}
-
-// shared lets several goroutines use one TPM: a command and its response belong together.
-type shared struct {
-	mu sync.Mutex
-	tpm.Channel
-}
-
-// Send sends one command.
-func (s *shared) Send(command []byte) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Channel.Send(command)
+	where Where
+	tpm   *shared
 }
 
 // Open opens the machine. With no TPM the error wraps [device.ErrNoTPM].
@@ -57,12 +43,13 @@ func Open(w Where) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	chip, err := aem.NewChip(&shared{Channel: d}, d.Version)
+	ch := &shared{device: d, open: func() (*device.Device, error) { return device.Open(device.Options{Spec: w.TPM}) }}
+	chip, err := aem.NewChip(ch, d.Version)
 	if err != nil {
 		d.Close()
 		return nil, err
 	}
-	m := &Machine{Machine: &aem.Machine{Chip: chip, Log: aem.FindLog, Now: time.Now}, where: w, device: d}
+	m := &Machine{Machine: &aem.Machine{Chip: chip, Log: aem.FindLog, Now: time.Now}, where: w, tpm: ch}
 	if w.Log != "" {
 		m.Log = func() (*aem.LaunchLog, error) { return aem.ReadLog(w.Log) }
 	}
@@ -70,10 +57,10 @@ func Open(w Where) (*Machine, error) {
 }
 
 // Close gives the TPM back.
-func (m *Machine) Close() error { return m.device.Close() }
+func (m *Machine) Close() error { return m.tpm.Close() }
 
 // Device is the node or socket of the TPM.
-func (m *Machine) Device() string { return m.device.Path }
+func (m *Machine) Device() string { return m.tpm.path() }
 
 // home is where anti-evil-maid's own set-up is.
 func (m *Machine) home() aem.Home { return aem.OpenHome(m.where.Home) }

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/antievilmaid/aem/aem"
 	"github.com/antievilmaid/aem/internal/cli"
 	"github.com/antievilmaid/aem/internal/journal"
 	"github.com/antievilmaid/aem/seal"
+	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/tpm/device"
 	"github.com/antievilmaid/aem/vtpm/root"
 	"github.com/antievilmaid/aem/vtpm/store"
@@ -31,6 +33,12 @@ var refusals = []struct {
 }{
 	{device.ErrNoTPM, aem.ExitNotPossible, "This machine shows no TPM, so nothing protects its guests' TPMs.",
 		"Look in the firmware's setup whether it is switched off, and whether the kernel has a driver for it."},
+	{tpm.ErrBusy, aem.ExitError, "Other programs keep the TPM busy, so the guests' TPMs stay closed.",
+		"Look who uses it (fuser -v /dev/tpm*). A TPM 1.2 is for one program at a time. systemd starts vtpmd again by itself."},
+	{syscall.EROFS, aem.ExitError, "The disk with the store of guests' TPMs is read-only.",
+		"Look into the kernel's log: a disk that fails is made read-only. Nothing was changed; mount it for writing, and start vtpmd again."},
+	{syscall.ENOSPC, aem.ExitError, "The disk with the store of guests' TPMs is full.",
+		"Make room. Nothing was changed; systemd starts vtpmd again by itself."},
 	{ErrNotSetUp, aem.ExitNotPossible, "No vTPM manager was set up on this machine.",
 		"Run vtpmd init once, in a boot that was launched as approved. If it was set up, its folder was removed: do not run init; with the escrow, vtpmctl recover."},
 	{ErrNotLaunched, aem.ExitMeasurements, "This boot was not a dynamic launch, so nothing vouches for what is running.",

@@ -34,6 +34,26 @@ func (m *Machine) Init(static bool, owner []byte) (root.ID, error) {
 		return root.ID{}, ownSetUp(fmt.Errorf("prepare the TPM: %w", err))
 	}
 	defer clear(credential)
+	var id root.ID
+	err = m.where.patiently(func() (err error) {
+		id, err = m.create(backend, credential, p)
+		return err
+	})
+	if err != nil && !exists(m.Store()) {
+		// Half a set-up would stand in the way of the next try, and a counter that nothing rests on
+		// takes a place in the TPM for ever.
+		err = errors.Join(err, backend.Remove(credential))
+	}
+	return id, err
+}
+
+// create makes root and store, or neither.
+func (m *Machine) create(backend seal.Backend, credential []byte, p root.Policy) (_ root.ID, err error) {
+	defer func() {
+		if err != nil && !exists(m.Store()) {
+			err = errors.Join(err, os.RemoveAll(m.rootDir()))
+		}
+	}()
 	r, err := root.Create(m.rootDir(), m.Chip, backend, credential, p)
 	if err != nil {
 		return root.ID{}, err
@@ -42,7 +62,8 @@ func (m *Machine) Init(static bool, owner []byte) (root.ID, error) {
 	if err := durable.Sync(m.where.State); err != nil {
 		return root.ID{}, err
 	}
-	if err := store.Create(m.Store(), r); err != nil {
+	err = store.Create(m.Store(), r)
+	if err != nil && !(errors.Is(err, tpm.ErrBusy) && exists(m.Store())) { // opening it begins its epoch
 		return root.ID{}, err
 	}
 	return r.ID()
@@ -93,11 +114,15 @@ func withoutHost(s seal.State) seal.State {
 }
 
 // OpenRoot opens the root alone. The caller closes it.
-func (m *Machine) OpenRoot() (*root.Root, error) {
+func (m *Machine) OpenRoot() (r *root.Root, err error) {
 	if _, err := os.Stat(m.rootDir()); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", m.rootDir(), ErrNotSetUp)
 	}
-	return root.Open(m.rootDir(), m.Chip)
+	err = m.where.patiently(func() (err error) {
+		r, err = root.Open(m.rootDir(), m.Chip)
+		return err
+	})
+	return r, err
 }
 
 // ErrNotSetUp says that nobody ran vtpmd init.
@@ -109,7 +134,11 @@ func (m *Machine) OpenStore() (*root.Root, *store.Store, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := store.Open(m.Store(), r)
+	var s *store.Store
+	err = m.where.patiently(func() (err error) {
+		s, err = store.Open(m.Store(), r)
+		return err
+	})
 	if err != nil {
 		r.Close()
 		return nil, nil, err

@@ -47,14 +47,15 @@ type Options struct {
 	// to 3 (package tis; the kernel has no TPM meanwhile), or empty for the
 	// machine's own TPM.
 	Spec string
-	// Wait is how long to wait for a driver that is not ready yet. An
-	// initramfs runs while drivers are still probing.
+	// Wait is how long to wait for a driver that is not ready yet, or for another program to give back
+	// a TPM that one at a time can have. An initramfs runs while drivers are still probing.
 	Wait time.Duration
 	// Root is the folder that holds sys and dev; empty means the root folder.
 	Root string
 }
 
-// Open opens a TPM and learns its family. With no TPM it returns [ErrNoTPM].
+// Open opens a TPM and learns its family. With no TPM it returns [ErrNoTPM], with one that another
+// program has [tpm.ErrBusy].
 func Open(o Options) (*Device, error) {
 	if path, ok := strings.CutPrefix(o.Spec, "swtpm:"); ok {
 		t, err := swtpm.Dial(path)
@@ -81,13 +82,22 @@ func Open(o Options) (*Device, error) {
 		}
 		return identify(&Device{Path: o.Spec, Channel: t, closer: t})
 	}
-	path := o.Spec
-	for deadline := time.Now().Add(o.Wait); path == ""; time.Sleep(20 * time.Millisecond) {
-		var err error
-		if path, err = find(root); err == nil {
-			break
+	deadline := time.Now().Add(o.Wait)
+	for {
+		d, err := openAny(root, o.Spec)
+		// A node that was named is there, or is not; only which one it is to be may have to be waited for.
+		again := errors.Is(err, tpm.ErrBusy) || errors.Is(err, ErrNoTPM) && o.Spec == ""
+		if !again || time.Now().After(deadline) {
+			return d, err
 		}
-		if time.Now().After(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// openAny opens a character device, the one to use where path is empty.
+func openAny(root, path string) (_ *Device, err error) {
+	if path == "" {
+		if path, err = find(root); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +186,7 @@ func openNode(path string) (*node, error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
 		return nil, fmt.Errorf("%s: %w", path, ErrNoTPM)
 	case errors.Is(err, unix.EBUSY):
-		return nil, fmt.Errorf("the TPM at %s is in use by another program; try /dev/tpmrm0, or stop that program: %w", path, err)
+		return nil, fmt.Errorf("the TPM at %s is in use by another program; try /dev/tpmrm0, or stop that program: %w: %w", path, tpm.ErrBusy, err)
 	case err != nil:
 		return nil, fmt.Errorf("open the TPM at %s: %w", path, err)
 	}

@@ -37,6 +37,10 @@ func writeMetrics(w io.Writer, status Status, running map[vtpm.UUID]manager.Runn
 	fmt.Fprintf(w, "vtpmd_epoch %d\n", status.Epoch)
 	head("vtpmd_journal_broken", "gauge", "1 where the audit log is not what was written.")
 	fmt.Fprintf(w, "vtpmd_journal_broken %d\n", bit(status.Journal != ""))
+	head("vtpmd_epoch_late", "gauge", "1 where the hardware TPM does not answer, or its counter did not move when it should have.")
+	fmt.Fprintf(w, "vtpmd_epoch_late %d\n", bit(status.Late != ""))
+	head("vtpmd_store_broken", "gauge", "1 where the disk did not confirm what was stored, and the store answers nothing.")
+	fmt.Fprintf(w, "vtpmd_store_broken %d\n", bit(status.Store != ""))
 	head("vtpmd_running", "gauge", "vTPMs that have a guest, by how the guest's start counts.")
 	starts := map[string]int{}
 	for _, r := range running {

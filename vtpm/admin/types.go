@@ -73,6 +73,10 @@ type Status struct {
 	Journal   string   `json:"journal,omitempty"` // what is wrong with it
 	// Escrow is the last one that was made of the store on this TPM, nil where there is none.
 	Escrow *Escrow `json:"escrow,omitempty"`
+	// Late is why the TPM's counter does not move, or does not answer: older copies of the store are not
+	// refused until it does. Store is why the store answers nothing, so that guests whose state changes are paused.
+	Late  string `json:"late,omitempty"`
+	Store string `json:"store,omitempty"`
 }
 
 // Escrow is the store's key, given out encrypted.

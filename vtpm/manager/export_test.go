@@ -1,3 +1,5 @@
 package manager
 
 var OpenState, SealState = openState, sealState
+
+var Mix = mix

@@ -41,7 +41,8 @@ func (m *Manager) importState(ctx context.Context, u vtpm.UUID, name string, v t
 		return err
 	}
 	defer clear(plain)
-	r := &store.Record{UUID: u, Family: v, Name: name, Created: m.Now(), Changed: m.Now(), Key: newKey()}
+	fresh, _ := m.newKey() // of the kernel alone, at worst
+	r := &store.Record{UUID: u, Family: v, Name: name, Created: m.Now(), Changed: m.Now(), Key: fresh}
 	defer r.Wipe()
 	if r.Config, err = p.bytes(); err != nil {
 		return err

@@ -25,6 +25,8 @@ type Config struct {
 	Held *fdstore.Store
 	// Tell hears what happens to vTPMs, for the audit log. It must not call the manager.
 	Tell func(Happening)
+	// Random gives what the hardware's TPM takes for random; nil where it is not asked.
+	Random func(n int) ([]byte, error)
 	// Now is the clock; nil is the machine's.
 	Now func() time.Time
 	// FirstUser is the number of the first of Users users, whom no program but our emulators
@@ -96,7 +98,8 @@ func (m *Manager) Create(ctx context.Context, u vtpm.UUID, name string, v tpm.Ve
 	if err := isOwn(u); err != nil {
 		return err
 	}
-	r := &store.Record{UUID: u, Family: v, Name: name, Created: m.Now(), Changed: m.Now(), Key: newKey()}
+	key, silent := m.newKey()
+	r := &store.Record{UUID: u, Family: v, Name: name, Created: m.Now(), Changed: m.Now(), Key: key}
 	defer r.Wipe()
 	var err error
 	if r.Config, err = p.bytes(); err != nil {
@@ -114,7 +117,11 @@ func (m *Manager) Create(ctx context.Context, u vtpm.UUID, name string, v tpm.Ve
 	if err := m.Store.Add(r); err != nil {
 		return fmt.Errorf("make the vTPM %s: %w", u, err)
 	}
-	m.Tell(Happening{Kind: "created", UUID: u, Text: fmt.Sprintf("a %s was made for %q", v, name)})
+	text := fmt.Sprintf("a %s was made for %q", v, name)
+	if silent != nil {
+		text += "; its key is random by the kernel alone: " + silent.Error()
+	}
+	m.Tell(Happening{Kind: "created", UUID: u, Text: text})
 	return nil
 }
 

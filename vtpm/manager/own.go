@@ -35,7 +35,8 @@ func (m *Manager) KeepNote(note []byte) error {
 		return err
 	case old == nil:
 		now := m.Now()
-		r := &store.Record{UUID: own, Family: tpm.V20, Key: newKey(), Created: now, Changed: now, Config: note}
+		// Nothing is encrypted with this key: a note has no state.
+		r := &store.Record{UUID: own, Family: tpm.V20, Key: make([]byte, store.KeySize), Created: now, Changed: now, Config: note}
 		defer r.Wipe()
 		return m.Store.Add(r)
 	case string(old) == string(note):

@@ -13,6 +13,7 @@ import (
 	"github.com/antievilmaid/aem/vtpm/emulator"
 	"github.com/antievilmaid/aem/vtpm/filter"
 	"github.com/antievilmaid/aem/vtpm/measure"
+	"github.com/antievilmaid/aem/vtpm/store"
 )
 
 // running is a vTPM that has a guest. mu is held while it starts, while a command runs and
@@ -119,7 +120,7 @@ func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) 
 // it would build on something that the next start does not know of.
 func (r *running) commit() error {
 	state := r.emulator.State()
-	if err := r.manager.Store.PutState(r.guest.UUID, r.generation+1, state); err != nil {
+	if err := r.put(state); err != nil {
 		was := r.paused
 		r.paused = fmt.Errorf("%w: %w", ErrPaused, err)
 		if was == nil {
@@ -138,6 +139,22 @@ func (r *running) commit() error {
 		r.tell("resumed", "its state could be stored again")
 	}
 	return nil
+}
+
+// put puts a state into the store. Where the store was not sure whether it made the last commit, and is by now, it may
+// have made ours: nobody else puts states of a vTPM that runs.
+func (r *running) put(state []byte) error {
+	if errors.Is(r.paused, store.ErrUnsure) {
+		record, err := r.manager.Store.Get(r.guest.UUID)
+		if err != nil {
+			return err
+		}
+		record.Wipe()
+		if record.Generation == r.generation+1 {
+			r.generation++
+		}
+	}
+	return r.manager.Store.PutState(r.guest.UUID, r.generation+1, state)
 }
 
 func (r *running) tell(kind, text string) {

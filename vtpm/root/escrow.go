@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/antievilmaid/aem/internal/durable"
 	"github.com/antievilmaid/aem/seal"
@@ -96,9 +95,8 @@ func (r *Root) useEscrow() (err error) {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for the vTPM store's root: %w", err)
 	}
-	// Named as package seal names them (docs/formats/record.md). It replaces a record that
-	// does not open, with the same key in it.
-	return durable.Write(filepath.Join(r.dir, fmt.Sprintf("record-%016x.aem", now)), record.Bytes(), nil)
+	// It replaces a record that does not open, with the same key in it.
+	return durable.Write(recordPath(r.dir, now), record.Bytes(), nil)
 }
 
 // Transfer is Create with the key that was escrowed, for another TPM than the one that it was

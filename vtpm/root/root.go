@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/antievilmaid/aem/seal"
@@ -78,13 +79,30 @@ func create(dir string, chip Chip, backend seal.Backend, secret *payload, p Poli
 		if err != nil {
 			return err
 		}
-		return r.seal(now + 1)
+		if err := r.seal(now + 1); err != nil {
+			// A record that was never in force must not stand in the way of the next try.
+			return errors.Join(err, removeRecord(dir, now+1))
+		}
+		return nil
 	}()
 	if err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// recordPath is where a record is, as package seal names it (docs/formats/record.md).
+func recordPath(dir string, generation uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("record-%016x.aem", generation))
+}
+
+func removeRecord(dir string, generation uint64) error {
+	err := os.Remove(recordPath(dir, generation))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Open opens the root in a folder. In a boot state that is not approved the error wraps

@@ -28,9 +28,9 @@ var (
 	ErrAdded = errors.New("it was put into the store by somebody else")
 	// ErrDamaged: what is there is not what was written.
 	ErrDamaged = errors.New("it is damaged")
-	// ErrUnsure: the disk did not confirm a commit that it may have made. Opening the
-	// store anew says which it was; until then it answers nothing.
-	ErrUnsure = errors.New("the disk did not confirm the last commit; open the store anew")
+	// ErrUnsure: the disk did not confirm a commit that it may have made. [Store.Reopen]
+	// says which it was; until then the store answers nothing.
+	ErrUnsure = errors.New("the disk did not confirm the last commit, and nothing is stored until it does")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("the vTPM store is closed")
 )

@@ -19,6 +19,7 @@ import (
 // Store is an open store. Its methods may be called from several goroutines; the
 // values they return are the caller's.
 type Store struct {
+	path   string
 	db     *bolt.DB
 	rooted Root
 	epochs sync.Mutex // held while the counter moves, which takes a TPM's time
@@ -28,8 +29,9 @@ type Store struct {
 	root rootRecord // the newest: what the file says must lead to it
 	// The commits that wrote the newest epoch, and the newest that the counter has confirmed.
 	wrote, began uint64
-	err          error // why nothing is answered any more
-	stuck        bool  // bbolt gave up in the middle of a commit and holds its locks
+	err          error      // why nothing is answered any more
+	unsure       rootRecord // of the commit that is [ErrUnsure]
+	stuck        bool       // bbolt gave up in the middle of a commit and holds its locks
 }
 
 // Create makes an empty store, which Open then opens. Where there is a file already it
@@ -135,7 +137,7 @@ func Open(path string, root Root) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, rooted: root}
+	s := &Store{path: path, db: db, rooted: root}
 	if err := s.prove(key); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -201,7 +203,7 @@ func (s *Store) commit(change func(*tree, *rootRecord) error) error {
 	case decided:
 		err = fmt.Errorf("write the vTPM store: %w", err)
 		if !s.unchanged() {
-			s.err = fmt.Errorf("%w: %w", ErrUnsure, err)
+			s.err, s.unsure = fmt.Errorf("%w: %w", ErrUnsure, err), next
 			return s.err
 		}
 	}
@@ -240,6 +242,21 @@ func (s *Store) read(f func(*tree, rootRecord) error) error {
 		defer tx.Rollback()
 		return f(&tree{b: tx.Bucket([]byte(bucketName)), top: root.top}, root)
 	})
+}
+
+// Fault is why the store answers nothing; nil where it does. Where it wraps [ErrUnsure], [Store.Reopen] may
+// help, else only a new start.
+func (s *Store) Fault() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.err
+}
+
+// Epoch is the store's newest. The counter's, which [Root] reads, may be one behind.
+func (s *Store) Epoch() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.root.epoch
 }
 
 // Count is the number of vTPMs.
