@@ -135,19 +135,6 @@ func TestPreparationLeavesNoDescriptors(t *testing.T) {
 	}
 }
 
-// keeping is a keeper whom this process may send files to.
-func keeping(t *testing.T) *fdstore.Keeper {
-	t.Helper()
-	k, err := fdstore.NewKeeper()
-	must(t, err)
-	t.Cleanup(func() { k.Close() })
-	c := exec.Command("true")
-	must(t, k.Hand(c))
-	i := slices.IndexFunc(c.Env, func(v string) bool { return strings.HasPrefix(v, "NOTIFY_SOCKET=") })
-	t.Setenv("NOTIFY_SOCKET", strings.TrimPrefix(c.Env[i], "NOTIFY_SOCKET="))
-	return k
-}
-
 // handed is what the next manager would get.
 func handed(t *testing.T, k *fdstore.Keeper) map[string][]*os.File {
 	t.Helper()
@@ -207,9 +194,11 @@ func TestPreparationThatWasNotKept(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := keeping(t)
+			k, err := fdstore.NewKeeper()
+			must(t, err)
+			defer k.Close()
 			h := newHost(t)
-			h.Held = fdstore.Open()
+			h.Held = k.Store()
 			u := h.create(tpm.V20, manager.Policy{})
 			p, err := h.Prepare(u, material("kernel"))
 			must(t, err)
