@@ -174,8 +174,11 @@ func TestPreparationThatWasNotKept(t *testing.T) {
 		"no start":  {func(_ *testing.T, held map[string][]*os.File, start, _ string) { delete(held, start) }, "while it was being kept"},
 		"no builder": {func(_ *testing.T, held map[string][]*os.File, _, builder string) { delete(held, builder) },
 			"while it was being kept"},
-		"two builders": {func(_ *testing.T, held map[string][]*os.File, _, builder string) {
-			held[builder] = append(held[builder], held[builder][0])
+		"two builders": {func(t *testing.T, held map[string][]*os.File, _, builder string) {
+			r, w, err := os.Pipe()
+			must(t, err)
+			t.Cleanup(func() { w.Close() })
+			held[builder] = append(held[builder], r)
 		}, "while it was being kept"},
 		"another vTPM's": {func(_ *testing.T, held map[string][]*os.File, start, builder string) {
 			held["vtpm-"+other.String()+"-start"], held["vtpm-"+other.String()+"-builder"] = held[start], held[builder]
