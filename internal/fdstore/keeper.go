@@ -102,9 +102,11 @@ func (k *Keeper) Hand(cmd *exec.Cmd) error {
 
 // settle waits until all that a dead child sent is here.
 func (k *Keeper) settle() error {
-	s := Store{filepath.Join(k.dir, "notify")}
-	return s.barrier()
+	return k.Store().barrier()
 }
+
+// Store is what its child opens.
+func (k *Keeper) Store() *Store { return &Store{filepath.Join(k.dir, "notify")} }
 
 // ErrRestless says that a child dies as soon as it is started.
 var ErrRestless = errors.New("it ends again and again, and is not started any more")

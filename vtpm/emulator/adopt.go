@@ -7,8 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/antievilmaid/aem/internal/fdstore"
 	"github.com/antievilmaid/aem/internal/swtpm"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -84,13 +83,13 @@ func (h *Host) Adopt(ctx context.Context, v tpm.Version, files map[string]*os.Fi
 	}
 	// From here on it is ours, also where something is wrong with it.
 	o := &orphan{}
-	if o.pidfd, err = pollable(files[FileProcess]); err != nil {
-		return nil, nil, err
+	if o.pidfd, err = fdstore.Pollable(files[FileProcess]); err != nil {
+		return nil, nil, fmt.Errorf("take over a vTPM's emulator: %w", err)
 	}
-	if o.said, err = pollable(files[FileSaid]); err != nil {
+	if o.said, err = fdstore.Pollable(files[FileSaid]); err != nil {
 		o.kill()
 		o.pidfd.Close()
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("take over a vTPM's emulator: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -158,16 +157,4 @@ func (h *Host) openFolder(v tpm.Version, dir *os.File) (*folder, error) {
 		f.remove = func() { os.RemoveAll(path) }
 	}
 	return f, nil
-}
-
-// pollable is another descriptor of a file, on which Go waits without a thread.
-func pollable(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err == nil {
-		if err = unix.SetNonblock(fd, true); err == nil {
-			return os.NewFile(uintptr(fd), f.Name()), nil
-		}
-		unix.Close(fd)
-	}
-	return nil, fmt.Errorf("take over a vTPM's emulator: %w", err)
 }

@@ -108,7 +108,7 @@ func (m *Manager) release(u vtpm.UUID) error {
 	return m.Held.Remove(append([]string{heldName(u, fileSheet)}, emulatorNames(u)...)...)
 }
 
-// Adopt goes on with the vTPMs of a manager that died. held are the files that were held for it
+// Adopt goes on with the vTPMs of a manager that died, and with what it had prepared. held are the files that were held for it
 // (fdstore.Taken); those that are no vTPM's are left to the caller, the others are closed. It comes
 // before the frontends, and before ctx is over.
 //
@@ -126,12 +126,21 @@ func (m *Manager) Adopt(ctx context.Context, held map[string][]*os.File) {
 		if all[u] == nil {
 			all[u] = map[string]*os.File{}
 		}
-		all[u][what] = files[0]
-		for _, f := range files[1:] {
-			f.Close() // a part of a vTPM that was given up when its manager died
+		rest := files[1:] // parts of what was given up when its manager died
+		if isPrepared := what == fileStart || what == fileBuilder; isPrepared && len(rest) > 0 {
+			rest = files // nobody knows which start is whose who builds
+		} else {
+			all[u][what] = files[0]
+		}
+		for _, f := range rest {
+			f.Close()
 		}
 	}
 	for u, files := range all {
+		m.adoptPrepared(u, files)
+		if len(files) == 0 {
+			continue // it had no guest
+		}
 		if err := m.adopt(ctx, u, files); err != nil {
 			// Without its sockets the emulator ends.
 			for _, f := range files {

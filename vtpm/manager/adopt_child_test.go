@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/antievilmaid/aem/internal/fdstore"
@@ -44,6 +45,8 @@ type order struct {
 	Guest   vtpm.Guest
 	Version tpm.Version
 	Command []byte
+	Builder string // a FIFO that who builds the guest has open for writing
+	Kind    string // of what is to happen
 }
 
 type report struct {
@@ -93,7 +96,8 @@ func serveChild(dir string) error {
 	if err != nil {
 		return err
 	}
-	m := manager.New(manager.Config{Store: s, Emulators: emulators, Host: approved(), FirstUser: 70000, Users: 8, Held: fdstore.Open()})
+	happened := make(chan string, 10000)
+	m := manager.New(manager.Config{Store: s, Emulators: emulators, Host: approved(), FirstUser: 70000, Users: 8, Held: fdstore.Open(), Tell: func(h manager.Happening) { happened <- h.Kind }})
 	ctx := context.Background()
 	m.Adopt(ctx, held)
 	var session vtpm.Session
@@ -108,7 +112,12 @@ func serveChild(dir string) error {
 		case "create":
 			err = m.Create(ctx, u, "a guest", o.Version, manager.Policy{})
 		case "prepare":
-			_, err = m.Prepare(u, material("kernel"))
+			err = prepare(m, u, o.Builder)
+		case "start":
+			r.Text = m.Running()[u].Start.String()
+		case "hear":
+			for kind := ""; kind != o.Kind; kind = <-happened {
+			}
 		case "attach":
 			session, err = m.Attach(ctx, o.Guest)
 		case "execute":
@@ -140,6 +149,19 @@ func serveChild(dir string) error {
 			return err
 		}
 	}
+}
+
+// prepare has a start expected, by one whose builder the manager shall outlive.
+func prepare(m *manager.Manager, u vtpm.UUID, builder string) error {
+	p, err := m.Prepare(u, material("kernel"))
+	if err != nil || builder == "" {
+		return err
+	}
+	f, err := os.OpenFile(builder, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err == nil {
+		p.While(f)
+	}
+	return err
 }
 
 // stick runs a command whose state is never stored: it returns when the emulator has done it, and the store is about to be told.

@@ -59,7 +59,7 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 		return nil, false, err
 	}
 	r = newRunning(m, g)
-	if p := m.prepared[g.UUID]; p != nil && !g.Late {
+	if p := m.prepared[g.UUID]; p != nil && !g.Late && p.builds() {
 		r.material = &p.material
 		p.once.Do(func() { close(p.used) })
 	}

@@ -21,7 +21,8 @@ type Config struct {
 	Emulators *emulator.Host
 	// Host is the machine, as guests are told of it.
 	Host measure.Host
-	// Held is where running vTPMs are kept for the next manager, should this one die; nil is nowhere: they end with it.
+	// Held is where running vTPMs, and who builds measured guests, are kept for the next manager, should this one die;
+	// nil is nowhere: they end with it.
 	Held *fdstore.Store
 	// Tell hears what happens to vTPMs, for the audit log. It must not call the manager.
 	Tell func(Happening)
@@ -37,7 +38,7 @@ type Config struct {
 
 // Happening is one thing that happened to a vTPM.
 type Happening struct {
-	Kind  string // a word: created, started, adopted, connected, left, ended, refused, paused, removed
+	Kind  string // a word: created, started, adopted, connected, left, ended, refused, paused, unprepared, removed
 	UUID  vtpm.UUID
 	Guest string // its domain, where a guest had to do with it
 	Text  string

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/antievilmaid/aem/vtpm"
@@ -23,10 +24,12 @@ type Prepared struct {
 	material Material
 	used     chan struct{}
 	once     sync.Once
+	ended    sync.Once
+	builder  *os.File // nil where Cancel alone ends it
 }
 
 // Prepare says what fresh guests of a vTPM start with. Who builds them must be able to build them of
-// nothing else, and ends this by Cancel as soon as it builds no more.
+// nothing else, and ends this by Cancel as soon as it builds no more, or says by While who builds.
 func (m *Manager) Prepare(u vtpm.UUID, material Material) (*Prepared, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,11 +50,17 @@ func (m *Manager) Prepare(u vtpm.UUID, material Material) (*Prepared, error) {
 func (p *Prepared) Used() <-chan struct{} { return p.used }
 
 // Cancel ends a preparation. Otherwise an unmeasured guest that is built later would be taken
-// for the measured one.
+// for the measured one. Cancelling twice does nothing.
 func (p *Prepared) Cancel() {
-	p.manager.mu.Lock()
-	defer p.manager.mu.Unlock()
-	if p.manager.prepared[p.uuid] == p {
-		delete(p.manager.prepared, p.uuid)
-	}
+	p.ended.Do(func() {
+		m := p.manager
+		if p.builder != nil {
+			p.builder.Close()
+			p.letGo()
+		}
+		// Only now may there be another one, which is kept under the same names.
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.prepared, p.uuid)
+	})
 }

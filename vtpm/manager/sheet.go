@@ -57,46 +57,65 @@ const factsFormat = 1
 
 func newSheet(f facts) (*sheet, error) {
 	f.Format = factsFormat
-	b, err := json.Marshal(f)
+	memory, err := newMemory(&f)
 	if err != nil {
 		return nil, fmt.Errorf("write down what belongs to a vTPM: %w", err)
 	}
-	fd, err := unix.MemfdCreate("vtpm", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make a file in memory: %w", err)
-	}
-	s := &sheet{os.NewFile(uintptr(fd), "vtpm")}
-	_, err = s.memory.WriteAt(b, atFacts)
-	if err == nil {
-		// JSON has no place for a command line that is not UTF-8: the next log would have another one.
-		var again facts
-		if again, err = s.facts(); err == nil && !reflect.DeepEqual(again, f) {
-			err = errors.New("the names or the command line that it was started with are not all UTF-8")
-		}
-	}
-	if err != nil {
-		s.close()
-		return nil, fmt.Errorf("write down what belongs to a vTPM: %w", err)
-	}
-	return s, nil
+	return &sheet{memory}, nil
 }
 
 // facts reads what was written down when the vTPM started.
 func (s *sheet) facts() (facts, error) {
 	var f facts
-	b, err := io.ReadAll(io.NewSectionReader(s.memory, atFacts, limitFacts))
-	if err == nil {
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields() // a later version's, which may matter
-		err = d.Decode(&f)
-	}
+	err := readMemory(s.memory, &f)
 	if err == nil && f.Format != factsFormat {
-		err = fmt.Errorf("its format is %d, and this manager knows %d", f.Format, factsFormat)
+		err = errFormat(f.Format)
 	}
 	if err != nil {
 		return f, fmt.Errorf("read what belongs to a vTPM: %w", err)
 	}
 	return f, nil
+}
+
+func errFormat(n int) error {
+	return fmt.Errorf("its format is %d, and this manager knows %d", n, factsFormat)
+}
+
+// newMemory makes a file in memory that says what facts points to.
+func newMemory(facts any) (*os.File, error) {
+	b, err := json.Marshal(facts)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("vtpm", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in memory: %w", err)
+	}
+	memory := os.NewFile(uintptr(fd), "vtpm")
+	_, err = memory.WriteAt(b, atFacts)
+	if err == nil {
+		// JSON has no place for a command line that is not UTF-8: the next log would have another one.
+		again := reflect.New(reflect.TypeOf(facts).Elem()).Interface()
+		if err = readMemory(memory, again); err == nil && !reflect.DeepEqual(again, facts) {
+			err = errors.New("the names or the command line that it was started with are not all UTF-8")
+		}
+	}
+	if err != nil {
+		memory.Close()
+		return nil, err
+	}
+	return memory, nil
+}
+
+// readMemory reads it again.
+func readMemory(memory *os.File, facts any) error {
+	b, err := io.ReadAll(io.NewSectionReader(memory, atFacts, limitFacts))
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields() // a later version's, which may matter
+	return d.Decode(facts)
 }
 
 // sent notes a command before it goes to the emulator.

@@ -3,6 +3,7 @@ package measure
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/antievilmaid/aem/vtpm"
@@ -19,6 +20,7 @@ type Configuration struct {
 
 	raw             []byte
 	kernel, ramdisk token
+	loader          []setting // by which libxl asks us, in place of a boot loader
 }
 
 // maxLinePV is how long the command line of a PV guest may be: libxenguest cuts it off
@@ -46,6 +48,9 @@ var unmeasurable = map[string]string{
 // ParseConfiguration reads a configuration with Xen's grammar, and gives a meaning to the few
 // parameters that say how the guest starts. What can't be read, or would start something
 // that can't be measured, is a [*ConfigurationError].
+//
+// With our own boot loader, the program vtpm-bootloader, a guest starts with what its kernel= and ramdisk= say.
+// Nobody measured what another one takes out of the guest's disk.
 func ParseConfiguration(b []byte) (*Configuration, error) {
 	if i := bytes.IndexByte(b, 0); i >= 0 {
 		// A program in C may take this for the file's end.
@@ -63,8 +68,10 @@ func ParseConfiguration(b []byte) (*Configuration, error) {
 	c.Ramdisk, c.ramdisk = r.text("ramdisk")
 	c.CommandLine = r.commandLine()
 	c.VTPMs = r.vtpms()
+	c.loader = r.loader()
 	for _, set := range settings {
-		if why := unmeasurable[set.name]; why != "" {
+		ours := slices.ContainsFunc(c.loader, func(l setting) bool { return l.name == set.name })
+		if why := unmeasurable[set.name]; why != "" && !ours {
 			r.fail(set.line, "what a guest with %s= starts with can't be measured: %s", set.name, why)
 		}
 	}
@@ -105,8 +112,8 @@ func (c *Configuration) check() error {
 }
 
 // With is the configuration for xl: the owner's, byte for byte, but for the values of kernel=
-// and ramdisk=, in whose places stand the paths of what was measured. Those are not measured
-// themselves: PCR 1 is for what the owner wrote, and can recompute.
+// and ramdisk=, in whose places stand the paths of what was measured, and for our boot loader, which is not asked
+// any more. The paths are not measured themselves: PCR 1 is for what the owner wrote, and can recompute.
 func (c *Configuration) With(kernel, ramdisk string) ([]byte, error) {
 	if (ramdisk == "") != (c.Ramdisk == "") {
 		return nil, fmt.Errorf("the configuration's ramdisk is %q, and %q was to take its place", c.Ramdisk, ramdisk)
@@ -117,20 +124,23 @@ func (c *Configuration) With(kernel, ramdisk string) ([]byte, error) {
 		}
 	}
 	type change struct {
-		token
-		path string
+		from, to int
+		text     string
 	}
-	changes := []change{{c.kernel, kernel}}
+	changes := []change{{c.kernel.from, c.kernel.to, `"` + kernel + `"`}}
 	if ramdisk != "" {
-		changes = append(changes, change{c.ramdisk, ramdisk})
+		changes = append(changes, change{c.ramdisk.from, c.ramdisk.to, `"` + ramdisk + `"`})
 	}
-	if len(changes) == 2 && changes[1].from < changes[0].from {
-		changes[0], changes[1] = changes[1], changes[0]
+	for _, set := range c.loader {
+		// What xl finds fault with shall have the line that it has in the owner's file.
+		lines := bytes.Count(c.raw[set.from:set.to], []byte{'\n'})
+		changes = append(changes, change{set.from, set.to, strings.Repeat("\n", lines)})
 	}
+	slices.SortFunc(changes, func(a, b change) int { return a.from - b.from })
 	var out []byte
 	at := 0
 	for _, ch := range changes {
-		out = append(append(out, c.raw[at:ch.from]...), `"`+ch.path+`"`...)
+		out = append(append(out, c.raw[at:ch.from]...), ch.text...)
 		at = ch.to
 	}
 	return append(out, c.raw[at:]...), nil

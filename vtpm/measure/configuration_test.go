@@ -72,6 +72,34 @@ func TestWhatIsHandedOnDiffersInTwoValues(t *testing.T) {
 	}
 }
 
+// With our own boot loader a guest starts with what its configuration names, and xl is handed none.
+func TestOurBootLoader(t *testing.T) {
+	const cfg = "name='a'; bootloader = \"/usr/lib/vtpmd/vtpm-bootloader\";kernel='/k' # it\nbootloader_args=[ \"/etc/xen/a.cfg\",\n]\nramdisk='/i'\n"
+	c, err := measure.ParseConfiguration([]byte(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.With("/proc/self/fd/3", "/proc/self/fd/4")
+	if want := "name='a'; ;kernel=\"/proc/self/fd/3\" # it\n\n\nramdisk=\"/proc/self/fd/4\"\n"; err != nil || string(got) != want {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+	for text, want := range map[string]string{
+		"bootloader='pygrub'\nbootloader_args=['vtpm-bootloader']\n":      "line 3: what a guest with bootloader=",
+		"bootloader='/tmp/not-vtpm-bootloader'\n":                         "line 3: what a guest with bootloader=",
+		"bootloader='/usr/lib/vtpmd/vtpm-bootloader --pygrub'\n":          "line 3: what a guest with bootloader=",
+		"bootloader_args=['vtpm-bootloader']\n":                           "line 3: what a guest with bootloader_args=",
+		"x=['\\\\', 'bootloader=vtpm-bootloader']\nbootloader='pygrub'\n": "line 4: what a guest with bootloader=",
+		"bootloader='vtpm-bootloader'\nbootloader='pygrub'\n":             "line 4: bootloader= stands in line 3 already",
+		"bootloader='pygrub'\nbootloader='vtpm-bootloader'\n":             "line 4: bootloader= stands in line 3 already",
+		"bootloader=['vtpm-bootloader']\n":                                "line 3: bootloader= is a list",
+		"bootloader='vtpm-bootloader'\nfirmware='ovmf'\n":                 "line 4: what a guest with firmware=",
+	} {
+		if c, err := measure.ParseConfiguration([]byte("name='a'\nkernel='/k'\n" + text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: %+v, %v; want %q", text, c, err, want)
+		}
+	}
+}
+
 func TestCommandLinesAreThoseOfXl(t *testing.T) {
 	for lines, want := range map[string]string{
 		"":                              "",
@@ -155,6 +183,7 @@ func TestWhatCantBeReadIsRefusedWithItsLine(t *testing.T) {
 // Whatever is read can be handed on, and says then the same, but for the two values.
 func FuzzParseConfiguration(f *testing.F) {
 	f.Add([]byte(guestCfg))
+	f.Add([]byte("name='a';bootloader='/usr/lib/vtpmd/vtpm-bootloader'\nbootloader_args=['a',\n'b']; bootloader_args=1 ;kernel='/k'\n"))
 	seeds, err := filepath.Glob("testdata/*.cfg")
 	if err != nil || len(seeds) < 2 {
 		f.Fatalf("%d sample configurations, %v", len(seeds), err)

@@ -83,6 +83,21 @@ func readAll(t *testing.T, chip *swtpm.TPM, v tpm.Version) tpm.Banks {
 	return banks
 }
 
+// apply does a launch to a TPM that was just started, step by step as the table says.
+func apply(l *measure.Launch, chip *swtpm.TPM, v tpm.Version, algs []tpm.Alg) error {
+	steps, err := l.Steps(algs)
+	for _, s := range steps {
+		switch {
+		case err != nil:
+		case s.ByLaunch():
+			err = chip.Launch(s.Event.Data)
+		default:
+			err = testbed.Extend(chip, v, s.At, s.Event.PCR, s.Event.Digests)
+		}
+	}
+	return err
+}
+
 // The prediction, the log and a TPM say the same, in every PCR of every bank.
 func TestATPMHoldsWhatWasPredicted(t *testing.T) {
 	for v, algs := range families {
@@ -91,7 +106,7 @@ func TestATPMHoldsWhatWasPredicted(t *testing.T) {
 			if err := testbed.PowerOn(chip, v); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.Apply(chip, v, algs); err != nil {
+			if err := apply(&l, chip, v, algs); err != nil {
 				t.Errorf("%s, %s: %v", v, name, err)
 				continue
 			}
@@ -137,7 +152,7 @@ func TestAGuestCantChangeWhatItInherits(t *testing.T) {
 	for v, algs := range families {
 		chip, _ := testbed.NewTPM(t, v)
 		l := sample()
-		if err := l.Apply(chip, v, algs); err != nil {
+		if err := apply(&l, chip, v, algs); err != nil {
 			t.Fatal(err)
 		}
 		before := readAll(t, chip, v)

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -12,6 +13,8 @@ import (
 type setting struct {
 	name   string
 	line   int
+	from   int  // its first byte
+	to     int  // up to before the last
 	add    bool // += in place of =
 	list   bool
 	nested bool // the list holds lists, whose values are not here
@@ -47,12 +50,14 @@ func parseSettings(b []byte) (*scanner, []setting, error) {
 
 // parser has one token before it.
 type parser struct {
-	s   scanner
-	tok token
+	s    scanner
+	tok  token
+	last int // where the token before ended
 }
 
 func (p *parser) step() *ConfigurationError {
 	t, err := p.s.next()
+	p.last = p.tok.to
 	p.tok = t
 	return err
 }
@@ -70,7 +75,7 @@ func (p *parser) unexpected(wanted string) *ConfigurationError {
 }
 
 func (p *parser) assignment() (setting, error) {
-	set := setting{name: string(p.s.b[p.tok.from:p.tok.to]), line: p.tok.line}
+	set := setting{name: string(p.s.b[p.tok.from:p.tok.to]), line: p.tok.line, from: p.tok.from}
 	if p.tok.kind != tokenWord {
 		return set, p.unexpected("a parameter's name")
 	}
@@ -86,6 +91,7 @@ func (p *parser) assignment() (setting, error) {
 	if err := p.value(&set, 0); err != nil {
 		return set, err
 	}
+	set.to = p.last
 	switch p.tok.kind {
 	case tokenEnd, tokenNewline, ';':
 		return set, nil
@@ -219,6 +225,22 @@ func (r *settingReader) commandLine() string {
 		return "root=" + root
 	}
 	return extra
+}
+
+// ownLoader is the name of the program that libxl runs in place of a boot loader, and that asks us.
+const ownLoader = "vtpm-bootloader"
+
+// loader returns the parameters that have libxl run it; none where it is not what libxl runs.
+func (r *settingReader) loader() (list []setting) {
+	if program, _ := r.text("bootloader"); path.Base(program) != ownLoader {
+		return nil
+	}
+	for _, set := range r.settings {
+		if set.name == "bootloader" || set.name == "bootloader_args" {
+			list = append(list, set)
+		}
+	}
+	return list
 }
 
 // vtpms reads what vtpm= says: strings such as "backend=0,uuid=...". libxl gives a vTPM

@@ -1,6 +1,7 @@
 package xl_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/antievilmaid/aem/internal/fdstore"
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm/manager"
 	"github.com/antievilmaid/aem/vtpm/measure"
@@ -82,6 +84,41 @@ func TestBoot(t *testing.T) {
 	h.unprepared()
 	if _, err := h.guest("2"); err == nil {
 		t.Error("the next guest counts as measured, too")
+	}
+}
+
+// A vtpmd that dies takes a measurement with it that no guest came for yet, and no more: libxl asks the next one at the
+// guest's next start, and gets what that measures.
+func TestBootHasNothingToKeep(t *testing.T) {
+	h := newHost(t, "", loader...)
+	k, err := fdstore.NewKeeper()
+	must(t, err)
+	defer k.Close()
+	h.Manager.Held = k.Store()
+	child, _ := builder(t)
+	_, err = h.Boot(child, h.wanted())
+	must(t, err)
+	if got := k.Names(); len(got) != 0 {
+		t.Errorf("these are held: %q", got)
+	}
+	config := h.Manager.Config
+	config.FirstUser += 100
+	next := manager.New(config)
+	defer next.Close()
+	h.Starter = &xl.Starter{Manager: next, Program: h.Program, Log: h.Log}
+	if _, err := h.guest("1"); !errors.Is(err, manager.ErrUnmeasured) {
+		t.Errorf("a guest that came too late: %v", err)
+	}
+	h.write("kernel", "another kernel")
+	got, err := h.Boot(child, h.wanted())
+	must(t, err)
+	if b, err := os.ReadFile(got.Kernel); err != nil || string(b) != "another kernel" {
+		t.Errorf("%q, %v", b, err)
+	}
+	_, err = h.guest("2")
+	must(t, err)
+	if h.start() != measure.Measured {
+		t.Errorf("the guest counts as %s", h.start())
 	}
 }
 

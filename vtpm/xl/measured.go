@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"regexp"
 
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
@@ -51,7 +50,7 @@ func (s *Starter) measure(path string, tell func(string)) (_ *measured, err erro
 	if err != nil {
 		return nil, fmt.Errorf("read the guest's configuration %s: %w", path, err)
 	}
-	if m.configuration, err = measure.ParseConfiguration(withoutLoader(text)); err != nil {
+	if m.configuration, err = measure.ParseConfiguration(text); err != nil {
 		return nil, fmt.Errorf("the guest's configuration %s: %w", path, err)
 	}
 	c := m.configuration
@@ -96,18 +95,4 @@ func (m *measured) close() {
 			a.Close()
 		}
 	}
-}
-
-// loaderLine is a line by which a configuration has libxl ask us in place of a boot loader,
-// loaderArgs the one beside it.
-var (
-	loaderLine = regexp.MustCompile(`(?m)^[ \t]*bootloader[ \t]*=[ \t]*["'][^"'\n]*vtpm-bootloader["'][ \t;]*$`)
-	loaderArgs = regexp.MustCompile(`(?m)^[ \t]*bootloader_args[ \t]*=[^\n]*$`)
-)
-
-// withoutLoader is the configuration without the two lines that name our own boot loader: with
-// them the guest starts with what its kernel= and ramdisk= say. Another boot loader stays
-// where it is, and is refused, because nobody measured what it takes out of the guest's disk.
-func withoutLoader(text []byte) []byte {
-	return loaderArgs.ReplaceAll(loaderLine.ReplaceAll(text, nil), nil)
 }

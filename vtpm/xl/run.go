@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -24,7 +23,7 @@ const (
 // returns when xl has built the guest.
 //
 // xl stays behind to build the guest again when it reboots, of the same sealed files, which are xl's own
-// descriptors. As long as it does so, each new guest counts as measured.
+// descriptors. As long as it does so, each new guest counts as measured, also by the next vtpmd should this one die.
 func (s *Starter) Run(path string, tell func(string)) error {
 	m, err := s.measure(path, tell)
 	if err != nil {
@@ -51,19 +50,19 @@ func (s *Starter) create(m *measured, tell func(string)) error {
 	if m.changed, err = measure.SealBytes(m.configuration.Name, changed, algs[:1]); err != nil {
 		return err
 	}
-	// Whoever builds the guest has the pipe's other end: it is over when he is gone.
-	over, held, err := os.Pipe()
+	// Whoever builds the guest has the pipe's other end: what was prepared is over when he is gone.
+	ours, held, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe for xl: %w", err)
 	}
 	defer held.Close()
+	m.prepared.While(ours)
 	files := []*os.File{m.changed.Memory(), held, m.kernel.Memory()}
 	if m.initrd != nil {
 		files = append(files, m.initrd.Memory())
 	}
 	tell("xl builds " + m.configuration.Name)
 	if err := s.xl(files, "create", "-q", configurationPath); err != nil {
-		over.Close()
 		if r := s.Manager.Refused(m.uuid); r != nil && time.Since(r.At) < time.Minute {
 			return fmt.Errorf("%w; %s", err, r.Text)
 		}
@@ -72,15 +71,8 @@ func (s *Starter) create(m *measured, tell func(string)) error {
 	select {
 	case <-m.prepared.Used():
 	default:
-		over.Close()
 		return fmt.Errorf("xl built the guest %s, and it never asked for the vTPM %s here; look at vtpm= in its configuration: the backend is the domain that vtpmd runs in", m.configuration.Name, m.uuid)
 	}
-	go func() {
-		defer over.Close()
-		io.Copy(io.Discard, over) // nothing is ever written to it
-		m.prepared.Cancel()
-		s.Log.Info("xl looks after the guest no more", "guest", m.configuration.Name, "vtpm", m.uuid.String())
-	}()
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/antievilmaid/aem/internal/fdstore"
 	"github.com/antievilmaid/aem/vtpm/manager"
 	"github.com/antievilmaid/aem/vtpm/measure"
 	"github.com/antievilmaid/aem/vtpm/store"
@@ -29,6 +30,10 @@ read x <go
 // it counts as measured, until xl is gone.
 func TestRun(t *testing.T) {
 	h := newHost(t, builds)
+	k, err := fdstore.NewKeeper()
+	must(t, err)
+	defer k.Close()
+	h.Manager.Held = k.Store()
 	done := make(chan error, 1)
 	go func() { done <- h.Run(h.cfg, func(string) {}) }()
 	h.signal("begun", false)
@@ -55,8 +60,14 @@ func TestRun(t *testing.T) {
 		t.Errorf("after a reboot the guest counts as %s", h.start())
 	}
 	must(t, s.End())
+	if got, id := k.Names(), h.uuid.String(); !slices.Equal(got, []string{"vtpm-" + id + "-builder", "vtpm-" + id + "-start"}) {
+		t.Errorf("these are held for the next vtpmd: %q", got)
+	}
 	h.signal("monitor", true)
 	h.unprepared()
+	if got := k.Names(); len(got) != 0 {
+		t.Errorf("these are still held: %q", got)
+	}
 }
 
 // unprepared waits until a guest would not be taken for a measured one any more.

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/antievilmaid/aem/vtpm/measure"
-	"github.com/antievilmaid/aem/vtpm/xl"
 )
 
 // The sample configurations are ones that can be measured.
@@ -18,7 +17,7 @@ func TestSamples(t *testing.T) {
 	for _, path := range samples {
 		b, err := os.ReadFile(path)
 		must(t, err)
-		c, err := measure.ParseConfiguration(xl.WithoutLoader(b))
+		c, err := measure.ParseConfiguration(b)
 		if err != nil || len(c.VTPMs) != 1 || c.Ramdisk == "" || c.CommandLine == "" {
 			t.Errorf("%s: %+v, %v", path, c, err)
 		}

@@ -1,3 +1,0 @@
-package xl
-
-var WithoutLoader = withoutLoader
