@@ -55,7 +55,15 @@ func newXenGuest(t *testing.T, v tpm.Version, grade measure.Grade, changes ...fu
 	for _, change := range changes {
 		change(&g.launch)
 	}
-	g.must(g.launch.Apply(conn, v, g.algs))
+	steps, err := g.launch.Steps(g.algs)
+	g.must(err)
+	for _, step := range steps {
+		if step.ByLaunch() {
+			g.must(conn.Launch(step.Event.Data))
+		} else {
+			g.must(testbed.Extend(conn, v, step.At, step.Event.PCR, step.Event.Digests))
+		}
+	}
 	g.must(testbed.Extend(conn, v, 0, 0, tpm.SumAll(g.algs, []byte("a firmware's, or the guest's"))))
 	conn.Close() // each command line opens the TPM for itself
 
