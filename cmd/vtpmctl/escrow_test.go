@@ -271,8 +271,9 @@ func TestTheEscrowOpensAChangedMachine(t *testing.T) {
 		if n := bytes.Count(contents(t, filepath.Join(h.State(), "journal")), []byte(`"kind":"recovered"`)); n != 2 {
 			t.Errorf("the audit log has it %d times, not twice", n)
 		}
-		must(t, os.WriteFile(store, newest, 0o600))
-		h.want(aem.ExitOK, "opens in this boot", "", append(again, "--yes")...)
+		backup := filepath.Join(t.TempDir(), "backup")
+		must(t, os.WriteFile(backup, newest, 0o600))
+		h.want(aem.ExitOK, "was restored", "", h.at("restore", "--yes", backup)...)
 		d = h.Start()
 		h.same(list, who)
 		d.Stop()
