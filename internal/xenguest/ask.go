@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,8 +21,16 @@ const (
 	reply    = "data/reply"
 )
 
-// ask asks a guest and prints its answer.
+// ask asks a guest and prints its answer. What it is to seal comes on the standard input: orders are printed.
 func ask(args []string) error {
+	words := strings.Join(args[1:], " ")
+	if words == "seal" {
+		text, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			return err
+		}
+		words += " " + string(text)
+	}
 	id, err := exec.Command("xl", "domid", args[0]).Output()
 	if err != nil {
 		return fmt.Errorf("xl domid %s: %w", args[0], err)
@@ -32,7 +41,7 @@ func ask(args []string) error {
 	}
 	home := "/local/domain/" + strings.TrimSpace(string(id)) + "/"
 	number := fmt.Sprint(time.Now().UnixNano()) + " "
-	if err := c.Write(home+question, number+strings.Join(args[1:], " ")); err != nil {
+	if err := c.Write(home+question, number+words); err != nil {
 		return err
 	}
 	var answer string
@@ -43,6 +52,10 @@ func ask(args []string) error {
 		return ok
 	}); err != nil {
 		return fmt.Errorf("%s does not answer: %w", args[0], err)
+	}
+	// What was said here is no part of what the story looks for in xenstore.
+	if err := errors.Join(c.Write(home+question, ""), c.Write(home+reply, "")); err != nil {
+		return err
 	}
 	if said, bad := strings.CutPrefix(answer, "error "); bad {
 		return errors.New(said)
@@ -74,11 +87,16 @@ func answer([]string) error {
 			continue
 		}
 		last = asked
+		verb, _, _ := strings.Cut(words, " ")
 		said, err := use(strings.Fields(words))
 		if err != nil {
 			said = "error " + err.Error()
 		}
-		fmt.Printf("%s: %s\n", words, said)
+		if verb == "open" && err == nil {
+			fmt.Println("open: it is open") // a console is no place for it
+		} else {
+			fmt.Printf("%s: %s\n", verb, said)
+		}
 		if err := c.Write(reply, number+" "+said); err != nil {
 			return err
 		}

@@ -159,7 +159,11 @@ func consoles([]string) error {
 	if err != nil {
 		return err
 	}
-	for _, log := range logs {
+	ofXl, err := filepath.Glob("/var/log/xen/*.log")
+	if err != nil {
+		return err
+	}
+	for _, log := range append(logs, ofXl...) {
 		b, err := os.ReadFile(log)
 		if err != nil {
 			return err

@@ -25,12 +25,12 @@ in dom0:
   block add|remove           say that a disk is there, in the place of /etc/xen/scripts/block
   digests FILE               print them as JSON
   hostpcrs                   print PCRs 17 and 18 of the machine as JSON
-  ask GUEST WORDS            ask a guest that runs answer, and print what it answers
+  ask GUEST WORDS            ask a guest that runs answer, and print what it answers; what is to be sealed is read
   timed PROGRAM ARGS         run a program and print how long it took
   expect GUEST PATTERN       wait until a guest has printed something
   tell GUEST WORD            give a guest the word that it awaits
   reborn GUEST NUMBER        wait until a guest has another number
-  consoles                   print what the guests have printed
+  consoles                   print what the guests have printed, and what xl wrote down of them
   manager                    serve vTPMs, with swtpm and nothing more
 in a guest:
   await WORD                 wait for a word from dom0

@@ -55,10 +55,13 @@ func (m *Machine) guest(name string) *guest {
 	return m.guests[i]
 }
 
-// ask asks a guest that runs.
-func (d *Dom0) ask(ctx context.Context, g *guest, words ...string) (string, error) {
-	out, err := d.run(ctx, append([]string{xenbed.Helper, "ask", g.name}, words...)...)
-	return strings.TrimSpace(out), err
+// ask asks a guest that runs, past all screens: what it seals is not for them.
+func (d *Dom0) ask(ctx context.Context, g *guest, in string, words ...string) (string, error) {
+	r, err := d.do(ctx, order.Order{Args: append([]string{xenbed.Helper, "ask", g.name}, words...), In: in, Quiet: true})
+	if err == nil && r.Exit != 0 {
+		err = fmt.Errorf("%s was asked %.40q: exit %d: %s", g.name, words, r.Exit, r.Out)
+	}
+	return strings.TrimSpace(r.Out), err
 }
 
 // algs are the banks of a TPM 2.0, and those that files are hashed for.
@@ -113,7 +116,7 @@ func (d *Dom0) hostPCRs(ctx context.Context) (tpm.Banks, error) {
 
 // pcrs holds what a guest reads, in its PCRs and in its log, against what its vTPM had to be told.
 func (d *Dom0) pcrs(ctx context.Context, g *guest, start measure.Start, late bool) error {
-	said, err := d.ask(ctx, g, "pcrs")
+	said, err := d.ask(ctx, g, "", "pcrs")
 	if err != nil {
 		return err
 	}
@@ -139,13 +142,13 @@ func (d *Dom0) pcrs(ctx context.Context, g *guest, start measure.Start, late boo
 
 // seals has a guest seal the secret to its PCRs.
 func (d *Dom0) seals(ctx context.Context, g *guest) (err error) {
-	g.blob, err = d.ask(ctx, g, "seal", theSecret)
+	g.blob, err = d.ask(ctx, g, theSecret, "seal")
 	return err
 }
 
 // opens has a guest open it again.
 func (d *Dom0) opens(ctx context.Context, g *guest) error {
-	said, err := d.ask(ctx, g, "open", g.blob)
+	said, err := d.ask(ctx, g, "", "open", g.blob)
 	if err == nil && said != theSecret {
 		err = fmt.Errorf("%s opened %q: %w", g.name, said, errNotAsItShould)
 	}

@@ -31,6 +31,8 @@ type Machine struct {
 	dom0   *Dom0 // while it runs
 	log    bytes.Buffer
 
+	xenstore bytes.Buffer // all that stood there after each chapter
+
 	consoles string // a folder
 	boots    int
 }

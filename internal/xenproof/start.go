@@ -37,25 +37,34 @@ func run(name string) func(context.Context, *Machine) error {
 // bothReboot restarts two guests, as their owner does.
 func bothReboot(ctx context.Context, m *Machine) error {
 	for _, name := range []string{"pv", "pvh"} {
-		g, d := m.guest(name), m.dom0
-		before, err := d.run(ctx, "xl", "domid", name)
-		if err != nil {
-			return err
-		}
-		if _, err := d.run(ctx, "xl", "reboot", name); err != nil {
-			return err
-		}
-		if _, err := d.run(ctx, xenbed.Helper, "reborn", name, strings.TrimSpace(before)); err != nil {
-			return err
-		}
-		if err := d.pcrs(ctx, g, measure.Measured, false); err != nil {
-			return err
-		}
-		if err := d.opens(ctx, g); err != nil {
+		if err := m.dom0.reboots(ctx, m.guest(name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// reboots has xl build a guest anew, which then is the one that it was.
+func (d *Dom0) reboots(ctx context.Context, g *guest) error {
+	before, err := d.run(ctx, "xl", "domid", g.name)
+	if err != nil {
+		return err
+	}
+	if _, err := d.run(ctx, "xl", "reboot", g.name); err != nil {
+		return err
+	}
+	if _, err := d.run(ctx, xenbed.Helper, "reborn", g.name, strings.TrimSpace(before)); err != nil {
+		return err
+	}
+	return d.isItself(ctx, g)
+}
+
+// isItself holds a guest's PCRs against what they have to be, and has it open its secret.
+func (d *Dom0) isItself(ctx context.Context, g *guest) error {
+	if err := d.pcrs(ctx, g, measure.Measured, false); err != nil {
+		return err
+	}
+	return d.opens(ctx, g)
 }
 
 // restartChanged flips a bit of a file of dom0's, and starts a guest anew. The guest then runs, and

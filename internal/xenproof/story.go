@@ -20,7 +20,7 @@ var Story = []Chapter{
 	{"a PV guest with a TPM 1.2 is run", "its PCRs say with what; it seals a secret to them", run("pv")},
 	{"a PVH guest with a TPM 2.0 is run", "its PCRs say with what; it seals a secret to them", run("pvh")},
 	{"both reboot", "each opens its secret", bothReboot},
-	{"vtpmd is killed under both", "each goes on, with its PCRs and its secret", killed},
+	{"vtpmd is killed under both", "each goes on, with its PCRs and its secret; also one that reboots then", killed},
 	{"the machine restarts", "it proves itself, vtpmd opens its store, the guest its secret", nextDay},
 	{"a bit of the guest's kernel is changed", "the guest can't open its secret", otherKernel},
 	{"a bit of the guest's initramfs is changed", "the guest can't open its secret", otherInitrd},
@@ -36,12 +36,16 @@ func (m *Machine) Tell(ctx context.Context, w io.Writer) error {
 	for i, c := range Story {
 		fmt.Fprintf(w, "  %2d. %s ... ", i+1, c.Title)
 		begin := time.Now()
-		if err := c.play(ctx, m); err != nil {
+		err := c.play(ctx, m)
+		if err == nil && m.dom0 != nil {
+			err = m.dom0.noteXenstore(ctx)
+		}
+		if err != nil {
 			m.Close()
 			fmt.Fprintf(w, "FAILED\n%v\n", err)
 			return fmt.Errorf("chapter %d, %s: %w", i+1, c.Title, err)
 		}
 		fmt.Fprintf(w, "%s (%.1f s)\n", c.Outcome, time.Since(begin).Seconds())
 	}
-	return nil
+	return m.discreet()
 }
