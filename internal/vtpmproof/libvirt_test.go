@@ -68,7 +68,10 @@ func TestLibvirt(t *testing.T) {
 	if got := d.Said(); !strings.Contains(got, "stop that QEMU first") {
 		t.Errorf("of a second guest vtpmd says: %s", got)
 	}
-	for _, args := range [][]string{{"save", "desktop", g.path("saved")}, {"managedsave", "desktop"}, {"snapshot-create-as", "desktop", "--memspec", "file=" + g.path("memory")}} {
+	for _, args := range [][]string{
+		{"save", "desktop", g.path("saved")}, {"managedsave", "desktop"}, {"migrate", "--live", "desktop", l.uri()},
+		{"snapshot-create-as", "desktop", "--memspec", "file=" + g.path("memory")},
+	} {
 		if got := l.refuses(args...); !strings.Contains(got, "TPM emulator does not support migration") {
 			t.Errorf("virsh %s says: %s", args[0], got)
 		}

@@ -84,9 +84,13 @@ func newLibvirt(t *testing.T, vtpmd string) *libvirt {
 	return l
 }
 
+func (l *libvirt) uri() string {
+	return "qemu:///system?socket=" + filepath.Join(l.dir, "libvirt-sock")
+}
+
 // virsh runs one of its commands, and returns what it prints and whether it did it.
 func (l *libvirt) virsh(args ...string) (string, error) {
-	out, err := exec.Command("virsh", append([]string{"-q", "-c", "qemu:///system?socket=" + filepath.Join(l.dir, "libvirt-sock")}, args...)...).CombinedOutput()
+	out, err := exec.Command("virsh", append([]string{"-q", "-c", l.uri()}, args...)...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
