@@ -113,17 +113,23 @@ func (h *host) boot(u vtpm.UUID, c computer, steps ...testbed.Step) answers {
 	h.t.Helper()
 	g := testbed.NewGuest(h.t, c.config(h.t, h.socket(u), steps))
 	must(h.t, g.Wait(h.t.Context()))
-	rest, list := strings.ReplaceAll(string(g.Transcript()), "\r", ""), answers{}
+	return parse(h.t, string(g.Transcript()), steps)
+}
+
+// parse reads what a guest has said of its steps.
+func parse(t *testing.T, transcript string, steps []testbed.Step) answers {
+	t.Helper()
+	rest, list := strings.ReplaceAll(transcript, "\r", ""), answers{}
 	for _, s := range steps {
 		q := regexp.QuoteMeta(command(s))
 		m := regexp.MustCompile(`(?m)^` + script.Started + ` ` + q + `\n((?s:.*?))^` + script.Exited + ` (\d+) ` + q + `$`).FindStringSubmatchIndex(rest)
 		if m == nil {
-			h.t.Fatalf("the guest did not run %s:\n%s", command(s), rest)
+			t.Fatalf("the guest did not run %s:\n%s", command(s), rest)
 		}
 		code, err := strconv.Atoi(rest[m[4]:m[5]])
-		must(h.t, err)
+		must(t, err)
 		if _, twice := list[command(s)]; twice {
-			h.t.Fatalf("two steps are %s", command(s))
+			t.Fatalf("two steps are %s", command(s))
 		}
 		list[command(s)] = answer{code, strings.TrimSpace(rest[m[2]:m[3]])}
 		rest = rest[m[1]:]

@@ -23,6 +23,10 @@
 // [vtpm.Session.End]: QEMU never connects again for the same guest. One reboot of Linux's
 // may be three resets in a row for QEMU; it is one for the vTPM.
 //
+// Nor can it: -chardev socket,reconnect=N connects when QEMU's main loop runs, and -tpmdev speaks before that, so
+// that QEMU 7.2 ends with "Failed to send CMD_SET_DATAFD" (seen). The data channel is handed over at QEMU's
+// start alone in any case (backends/tpm/tpm_emulator.c), and would stay dead after a second connection.
+//
 // # What a guest and its QEMU can't do here
 //
 // Locality 4 and the hash sequence are the launcher's: how PCR 17 came about is what
