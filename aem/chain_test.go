@@ -397,7 +397,8 @@ func TestWhatStageOneWouldNotStartIsNotApproved(t *testing.T) {
 		}, launch.ErrOldPolicy, ""},
 		"an expired policy": {func(c *chained) {
 			policed(c)
-			c.Now = func() time.Time { return time.Now().AddDate(0, 0, 2) }
+			later := time.Now().AddDate(0, 0, 2) // the sentence names the second
+			c.Now = func() time.Time { return later }
 		}, launch.ErrExpired, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
