@@ -1,6 +1,6 @@
 // Figures measures what docs/benchmarks.md reports, and prints it as a table. It
 // judges nothing: times depend on the machine, and only counts are tested. With the argument
-// "vtpms" it measures guests' TPMs alone.
+// "vtpms" it measures guests' TPMs alone, with "guests" the same from within guests in QEMU.
 package main
 
 import (
@@ -32,6 +32,9 @@ func run() error {
 	if len(os.Args) == 2 && os.Args[1] == "relay" {
 		return relay()
 	}
+	if len(os.Args) == 2 && os.Args[1] == "guest" {
+		return inGuest()
+	}
 	dir, err := os.MkdirTemp("", "aem-fig-")
 	if err != nil {
 		return err
@@ -44,6 +47,9 @@ func run() error {
 	fmt.Printf("%d CPUs, %s, %d runs each, in turn; medians (lowest to highest)\n", runtime.NumCPU(), runtime.Version(), runs)
 	if len(os.Args) == 2 && os.Args[1] == "vtpms" {
 		return vtpms(filepath.Join(dir, "vtpms"))
+	}
+	if len(os.Args) == 2 && os.Args[1] == "guests" {
+		return withDaemon(filepath.Join(dir, "guests"), inGuests)
 	}
 	program := filepath.Join(dir, "aem")
 	b, err := testbed.Program("./cmd/aem")
@@ -117,7 +123,10 @@ func run() error {
 		return err
 	}
 	model(usual)
-	return vtpms(filepath.Join(dir, "vtpms"))
+	if err := vtpms(filepath.Join(dir, "vtpms")); err != nil {
+		return err
+	}
+	return withDaemon(filepath.Join(dir, "guests"), inGuests)
 }
 
 // timed runs a command and returns its time in milliseconds.

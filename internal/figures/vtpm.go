@@ -3,14 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/antievilmaid/aem/tpm"
-	"github.com/antievilmaid/aem/tpm2"
 	"github.com/antievilmaid/aem/vtpm"
 	"github.com/antievilmaid/aem/vtpm/emulator"
 	"github.com/antievilmaid/aem/vtpm/manager"
@@ -18,8 +16,8 @@ import (
 	"github.com/antievilmaid/aem/vtpm/store"
 )
 
-// vtpms measures what guests' TPMs cost beside swtpm alone.
-func vtpms(dir string) error {
+// withDaemon measures something with a vtpmd.
+func withDaemon(dir string, measure func(string, *daemon) error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -28,16 +26,12 @@ func vtpms(dir string) error {
 		return err
 	}
 	defer d.chip.Stop()
-	fmt.Println("\n| a guest's command, µs | swtpm alone | the manager's session | ratio | a bare relay | ratio | vtpmd's socket | ratio | to the relay |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-	err = latency(dir, d)
-	if err == nil {
-		fmt.Println("\n| figure | value |\n| --- | --- |")
-		err = crowd(dir, d)
-	}
-	if e := d.stop(); err == nil {
-		err = e
-	}
-	if err != nil {
+	return errors.Join(measure(dir, d), d.stop())
+}
+
+// vtpms measures what guests' TPMs cost beside swtpm alone.
+func vtpms(dir string) error {
+	if err := withDaemon(dir, beside); err != nil {
 		return err
 	}
 	for _, n := range []int{100, 1000, 20000} {
@@ -48,29 +42,14 @@ func vtpms(dir string) error {
 	return nil
 }
 
-// request is a command that is timed, so many times in a row.
-type request struct {
-	name  string
-	bytes []byte
-	times int
-}
-
-// ownerPassword is an authorisation area with an empty password (TPM Library, Part 1, clause 19.4).
-const ownerPassword = "\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00"
-
-func requests(counter uint32) []request {
-	command := func(tag uint16, code uint32, body string) []byte {
-		p := binary.BigEndian.AppendUint16(nil, tag)
-		p = binary.BigEndian.AppendUint32(p, uint32(10+len(body)))
-		return append(binary.BigEndian.AppendUint32(p, code), body...)
+// beside is what needs a vtpmd.
+func beside(dir string, d *daemon) error {
+	fmt.Println("\nLower quartiles of single commands (a twentieth to the median):\n\n| a guest's command, µs | swtpm alone | the manager's session | ratio | a bare relay | ratio | vtpmd's socket | ratio | to the relay |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	if err := latency(dir, d); err != nil {
+		return err
 	}
-	index := string(binary.BigEndian.AppendUint32(nil, counter))
-	return []request{
-		{"GetRandom, 32 bytes", command(0x8001, 0x17b, "\x00\x20"), 500},
-		{"PCR_Read, 8 of SHA-256", command(0x8001, 0x17e, "\x00\x00\x00\x01\x00\x0b\x03\xff\x00\x00"), 500},
-		{"PCR_Extend", command(0x8002, 0x182, "\x00\x00\x00\x10"+ownerPassword+"\x00\x00\x00\x01\x00\x0b"+string(make([]byte, 32))), 500},
-		{"NV_Increment, which is stored", command(0x8002, 0x134, "\x40\x00\x00\x01"+index+ownerPassword), 20},
-	}
+	fmt.Println("\n| figure | value |\n| --- | --- |")
+	return crowd(dir, d)
 }
 
 // latency sends the same commands to swtpm, to a session of the manager's in this process, to swtpm
@@ -101,46 +80,36 @@ func latency(dir string, d *daemon) error {
 	}
 	defer hop.stop()
 	ways := []tpm.Channel{alone, s, hop, served}
-	var index uint32
-	for _, w := range ways {
-		c, err := tpm2.New(w).MakeCounter(nil)
-		if err != nil {
+	asked := make([][]request, len(ways))
+	for i, w := range ways {
+		if asked[i], err = requestsOf(w); err != nil {
 			return err
 		}
-		index = c.Index // each TPM's first
 	}
-	for _, q := range requests(index) {
+	for n, q := range asked[0] {
 		times := make([][]float64, len(ways))
 		for range runs {
 			for i, w := range ways {
-				start := time.Now()
-				for range q.times {
-					if _, err := succeed(w, q.bytes); err != nil {
-						return fmt.Errorf("%s: %w", q.name, err)
-					}
+				took, err := asked[i][n].timed(w, q.times)
+				if err != nil {
+					return err
 				}
-				times[i] = append(times[i], float64(time.Since(start).Nanoseconds())/1000/float64(q.times))
+				times[i] = append(times[i], took...)
 			}
 		}
-		base := median(times[0])
-		fmt.Printf("| %s | %s |", q.name, spread(times[0]))
+		base := quartile(times[0])
+		fmt.Printf("| %s | %s |", q.name, lower(times[0]))
 		for _, t := range times[1:] {
-			fmt.Printf(" %s | %.2f |", spread(t), median(t)/base)
+			fmt.Printf(" %s | %.2f |", lower(t), quartile(t)/base)
 		}
-		fmt.Printf(" %.2f |\n", median(times[3])/median(times[2]))
+		fmt.Printf(" %.2f |\n", quartile(times[3])/quartile(times[2]))
 	}
 	return nil
 }
 
-// succeed sends a command that must.
-func succeed(c tpm.Channel, command []byte) ([]byte, error) {
-	rsp, err := c.Send(command)
-	if err == nil {
-		if rc := binary.BigEndian.Uint32(rsp[6:]); rc != 0 {
-			err = fmt.Errorf("the TPM answered %#x", rc)
-		}
-	}
-	return rsp, err
+// lower is a list's lower quartile, with the values below which a twentieth and a half of it lie.
+func lower(list []float64) string {
+	return fmt.Sprintf("%.1f (%.1f to %.1f)", quartile(list), part(list, 0.05), median(list))
 }
 
 // root is a store's, in memory: what the hardware TPM costs is no part of a command.

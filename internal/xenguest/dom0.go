@@ -110,14 +110,6 @@ func endBy(signal unix.Signal) func([]string) error {
 	}
 }
 
-// timed runs a program. That it fails is for who reads what it printed.
-func timed(args []string) error {
-	begin := time.Now()
-	err := command(args[0], args[1:]...).Run()
-	fmt.Printf("TIMED %.1f s: %s: %v\n", time.Since(begin).Seconds(), strings.Join(args, " "), err)
-	return nil
-}
-
 func consoleLog(guest string) string { return "/var/log/xen/console/guest-" + guest + ".log" }
 
 // expect waits for what a guest prints. How far it came stands in a file.

@@ -26,7 +26,6 @@ in dom0:
   digests FILE               print them as JSON
   hostpcrs                   print PCRs 17 and 18 of the machine as JSON
   ask GUEST WORDS            ask a guest that runs answer, and print what it answers; what is to be sealed is read
-  timed PROGRAM ARGS         run a program and print how long it took
   expect GUEST PATTERN       wait until a guest has printed something
   tell GUEST WORD            give a guest the word that it awaits
   reborn GUEST NUMBER        wait until a guest has another number
@@ -43,7 +42,7 @@ in a guest:
 func main() {
 	words := map[string]func(args []string) error{
 		"dom0": startDom0, "start": startProgram, "kill": endBy(unix.SIGKILL), "stop": endBy(unix.SIGTERM),
-		"obey": obey, "keep": keep, "slay": slay, "flip": flip, "mkdir": func(a []string) error { return os.MkdirAll(a[0], 0o755) }, "block": block, "poweroff": powerOff, "digests": digests, "hostpcrs": hostPCRs, "ask": ask, "reborn": reborn, "answer": answer, "timed": timed, "expect": expect, "tell": tell,
+		"obey": obey, "keep": keep, "slay": slay, "flip": flip, "mkdir": func(a []string) error { return os.MkdirAll(a[0], 0o755) }, "block": block, "poweroff": powerOff, "digests": digests, "hostpcrs": hostPCRs, "ask": ask, "reborn": reborn, "answer": answer, "expect": expect, "tell": tell,
 		"consoles": consoles, "manager": manage, "await": await, "rebind": rebind, "tpm": useTPM,
 	}
 	switch name := filepath.Base(os.Args[0]); name {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/antievilmaid/aem/tpm"
 	"github.com/antievilmaid/aem/vtpm"
@@ -65,10 +64,8 @@ func TestStormOnADyingEmulator(t *testing.T) {
 	if now := len(entries(t, "/proc/self/fd")); now > open {
 		t.Errorf("%d descriptors were left open", now-open)
 	}
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines were left behind", runtime.NumGoroutine()-before)
-		}
+	for runtime.NumGoroutine() > before { // for ever where one is left behind: the test's own end shows it then
+		runtime.Gosched()
 	}
 }
 

@@ -118,14 +118,24 @@ func TestKilledManagersGuestGoesOn(t *testing.T) {
 func TestCommandUnderWayIsAnsweredOnce(t *testing.T) {
 	m := newMortal(t)
 	g := m.guest(tpm.V20)
-	for i, pause := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
+	flush := func(place byte) { g.ask(packet(0x8001, 0x165, 0x80, 0, 0, place)) }
+	for _, pause := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
 		g.died = func() { m.start(); g.back() }
-		time.AfterFunc(pause, func() { m.cmd.Process.Kill() })
-		rsp := g.ask(createRSA)
-		g.died = nil
-		if g.again != i+1 {
-			t.Fatalf("the manager died %d times", g.again)
+		var rsp []byte
+		for {
+			deaths, manager := g.again, m.cmd.Process
+			kill := time.AfterFunc(pause, func() { manager.Kill() })
+			rsp = g.ask(createRSA)
+			if g.again > deaths {
+				break
+			}
+			// A key may be found sooner than that. Where the manager dies just now, the next command finds it.
+			if !kill.Stop() {
+				m.cmd.Wait()
+			}
+			flush(0)
 		}
+		g.died = nil
 		// A second key would be in the next place.
 		if handle := binary.BigEndian.Uint32(rsp[10:]); handle != 0x80000000 {
 			t.Errorf("the key is at %#x", handle)
@@ -133,9 +143,8 @@ func TestCommandUnderWayIsAnsweredOnce(t *testing.T) {
 		if handle := binary.BigEndian.Uint32(g.ask(createRSA)[10:]); handle != 0x80000001 {
 			t.Errorf("the next key is at %#x", handle)
 		}
-		for _, h := range []byte{0, 1} {
-			g.ask(packet(0x8001, 0x165, 0x80, 0, 0, h))
-		}
+		flush(0)
+		flush(1)
 	}
 }
 

@@ -2,6 +2,7 @@ package xl_test
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -73,14 +74,14 @@ func TestRun(t *testing.T) {
 // unprepared waits until a guest would not be taken for a measured one any more.
 func (h *host) unprepared() {
 	h.t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
+	for ; ; runtime.Gosched() { // for ever where it stays: the test's own end shows it then
 		p, err := h.Manager.Prepare(h.uuid, manager.Material{})
 		if err == nil {
 			p.Cancel()
 			return
 		}
-		if !errors.Is(err, manager.ErrPrepared) || time.Now().After(end) {
-			h.t.Fatalf("what was prepared is still there: %v", err)
+		if !errors.Is(err, manager.ErrPrepared) {
+			h.t.Fatal(err)
 		}
 	}
 }
@@ -145,7 +146,7 @@ func TestStop(t *testing.T) {
 			must(t, err)
 			p.Cancel()
 			done := make(chan error, 1)
-			patience := time.Minute
+			patience := time.Hour
 			if strings.Contains(c.calls, "destroy") {
 				patience = time.Millisecond
 			}
