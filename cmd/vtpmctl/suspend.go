@@ -23,7 +23,8 @@ reboots.
 
 The guest can be resumed once, and only until it is started in any other way: vtpmctl run, xl create and xl restore
 give it fresh PCRs, and the file has none any more.`,
-		Args: arguments("GUEST", "FILE"),
+		Args:              arguments("GUEST", "FILE"),
+		ValidArgsFunction: c.completeThenFile,
 		RunE: asking(func(ctx context.Context, args []string) error {
 			path, err := filepath.Abs(args[1])
 			if err != nil {
@@ -47,13 +48,8 @@ Otherwise it is destroyed before it runs.
 
 The file stays, and is of no more use. A guest that vtpmctl run had started does not restart by itself when it
 reboots after this: vtpmctl run starts it.`,
-		Args: arguments("VTPM", "FILE"),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-			if len(args) == 1 {
-				return nil, cobra.ShellCompDirectiveDefault
-			}
-			return c.complete(cmd, args, typed)
-		},
+		Args:              arguments("VTPM", "FILE"),
+		ValidArgsFunction: c.completeThenFile,
 		RunE: asking(func(ctx context.Context, args []string) error {
 			u, err := c.find(ctx, args[0])
 			if err != nil {
@@ -69,4 +65,12 @@ reboots after this: vtpmctl run starts it.`,
 			return c.report(map[string]string{"resumed": u, "image": path}, "Resumed.")
 		}),
 	}
+}
+
+// completeThenFile offers vTPMs, and then files.
+func (c *control) completeThenFile(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return c.complete(cmd, args, typed)
 }

@@ -20,6 +20,7 @@ var Story = []Chapter{
 	{"a PV guest with a TPM 1.2 is run", "its PCRs say with what; it seals a secret to them", run("pv")},
 	{"a PVH guest with a TPM 2.0 is run", "its PCRs say with what; it seals a secret to them", run("pvh")},
 	{"both reboot", "each opens its secret", bothReboot},
+	{"one is suspended into a file and resumed", "it goes on with its PCRs and its secret; with a bit of the file changed it does not", suspended},
 	{"vtpmd is killed under both", "each goes on, with its PCRs and its secret", killed},
 	{"the machine restarts", "it proves itself, vtpmd opens its store, the guest its secret", nextDay},
 	{"a bit of the guest's kernel is changed", "the guest can't open its secret", otherKernel},
