@@ -27,7 +27,7 @@ const own tpm.PCR = 8
 
 // use does a thing with the guest's TPM: pcrs, extend TEXT, seal TEXT, or open BLOB.
 func use(words []string) (string, error) {
-	c, err := openTPM("/dev/tpm0")
+	c, err := openTheTPM()
 	if err != nil {
 		return "", err
 	}
