@@ -78,6 +78,13 @@ func suspended(ctx context.Context, m *Machine) error {
 	if err := d.fails(ctx, 1, "not the image that the guest was suspended into", "vtpmctl", "resume", g.name, image); err != nil {
 		return err
 	}
+	said, err := d.run(ctx, "vtpmctl", "show", g.name)
+	if err == nil && !strings.Contains(said, "suspended") {
+		err = fmt.Errorf("vtpmctl show does not say that the guest is suspended: %s: %w", said, errNotAsItShould)
+	}
+	if err != nil {
+		return err
+	}
 	for _, args := range [][]string{flip, {"vtpmctl", "resume", g.name, image}} {
 		if _, err := d.run(ctx, args...); err != nil {
 			return err
