@@ -66,7 +66,7 @@ func NewMachine(dir, consoles string) (*Machine, error) {
 	if err := os.WriteFile(m.path("guest-disk"), make([]byte, 1<<20), 0o600); err != nil {
 		return nil, err
 	}
-	return m, testbed.Ext4Image(m.path("disk"), 256, "") // a guest's memory has room on it
+	return m, testbed.Ext4Image(m.path("disk"), 64, "")
 }
 
 const platform = "skinit"

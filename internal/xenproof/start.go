@@ -60,7 +60,7 @@ func bothReboot(ctx context.Context, m *Machine) error {
 
 // suspended puts a guest into a file, in which a bit is changed for a while.
 func suspended(ctx context.Context, m *Machine) error {
-	const image = "/disk/pvh.image"
+	const image = "/tmp/pvh.image" // in memory, and gone in the end
 	g, d := m.guest("pvh"), m.dom0
 	if _, err := d.ask(ctx, g, "extend", "what-it-did-until-then"); err != nil {
 		return err
