@@ -252,6 +252,11 @@ func TestRunSaysWhatItDoes(t *testing.T) {
 		t.Errorf("xl was given %q, %v", b, err)
 	}
 	h.want(aem.ExitError, "no guest uses", "", "stop", v.UUID)
+	image := filepath.Join(h.Dir, "image")
+	h.want(aem.ExitError, "no guest of Xen's uses the vTPM", "", "suspend", v.UUID, image)
+	h.want(aem.ExitError, "open the guest's image", "", "resume", "web", image)
+	must(t, os.WriteFile(image, nil, 0o600))
+	h.want(aem.ExitError, "this vTPM is not suspended", "", "resume", "web", image)
 
 	output := filepath.Join(h.Dir, "out")
 	arguments := []string{"bootloader", "--kernel=" + h.Dir + "/kernel", "--output=" + output, "--output-format=simple0", "--output-directory=" + h.Dir, filepath.Join(h.Dir, "guest.cfg"), "/dev/null"}

@@ -141,6 +141,9 @@ func showText(v admin.VTPM, host admin.Status) string {
 			row("DIED", "its emulator ended without being told to; the guest has no TPM until it starts anew")
 		}
 	}
+	if v.Suspended != "" {
+		row("suspended", "with the guest %s, which vtpmctl resume has go on; any other start drops its PCRs", shown(v.Suspended))
+	}
 	if v.Refused != nil {
 		row("last refused", "%s: %s", v.Refused.At.Format(time.RFC3339), v.Refused.Text)
 	}

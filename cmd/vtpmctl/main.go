@@ -44,6 +44,7 @@ members of the group that vtpmd was told of may look (list, show, log, metrics).
   vtpmctl doctor                       what is there, what is missing, what to do about it
   vtpmctl create --name web            make a vTPM; it prints the UUID for the guest's configuration
   vtpmctl run /etc/xen/web.cfg         measure a guest of Xen's into its vTPM, and start it
+  vtpmctl suspend web FILE             put it into a file; vtpmctl resume has it go on, with its PCRs
   vtpmctl show web                     who has it, how the guest started
   vtpmctl approve                      after aem-setup approve, before the host's restart
   vtpmctl backup FILE                  a copy of all of them; vtpmctl restore puts it back
@@ -59,7 +60,7 @@ from an earlier time; 8 it is damaged or missing; 9 another TPM, or a cleared on
 	f := cmd.PersistentFlags()
 	f.StringVar(&c.socket, "socket", admin.DefaultSocket, "vtpmd's socket")
 	f.BoolVar(&c.json, "json", false, "print reports as JSON")
-	cmd.AddCommand(createCommand(c), listCommand(c), showCommand(c), logCommand(c), runCommand(c), stopCommand(c), removeCommand(c),
+	cmd.AddCommand(createCommand(c), listCommand(c), showCommand(c), logCommand(c), runCommand(c), stopCommand(c), suspendCommand(c), resumeCommand(c), removeCommand(c),
 		importCommand(c), approveCommand(c), backupCommand(c), escrowCommand(c), restoreCommand(c), recoverCommand(c), auditCommand(c), metricsCommand(c), doctorCommand(c), bootloaderCommand(c))
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -102,6 +103,19 @@ func answer([]string) error {
 		}
 	}
 	return nil
+}
+
+// openTheTPM opens the one that the guest has. Its number grows when the guest is resumed: Linux's frontend makes a new
+// device then, and gives up the old one's number no sooner than its own.
+func openTheTPM() (*chip, error) {
+	var found []string
+	if err := wait(30*time.Second, func() bool {
+		found, _ = filepath.Glob("/dev/tpm[0-9]*")
+		return len(found) == 1
+	}); err != nil {
+		return nil, fmt.Errorf("the guest's TPM: %q: %w", found, err)
+	}
+	return openTPM(found[0])
 }
 
 // openTPM waits for a device and opens it.

@@ -31,7 +31,7 @@ func proveLog(c tpm.Channel, v tpm.Version) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	banks, err := values(c, v)
+	banks, err := values(c, v, told)
 	if err != nil {
 		return "", err
 	}

@@ -35,7 +35,7 @@ in a guest:
   await WORD                 wait for a word from dom0
   rebind DRIVER DEVICE       take a device from its driver and give it back
   poweroff                   what Linux runs when the toolstack says so
-  answer                     answer: pcrs, log, seal TEXT, open BLOB
+  answer                     answer: pcrs, log, extend TEXT, seal TEXT, open BLOB
   tpm 1.2|2.0 DEVICE         read a PCR and random bytes
 `
 

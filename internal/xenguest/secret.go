@@ -22,9 +22,12 @@ type sealed struct {
 	State  [32]byte     `json:"state"` // of a TPM 2.0's PCRs when it was sealed
 }
 
-// use does a thing with the guest's TPM: pcrs, log, seal TEXT, or open BLOB.
+// own is the PCR that a guest extends as it likes.
+const own tpm.PCR = 8
+
+// use does a thing with the guest's TPM: pcrs, log, extend TEXT, seal TEXT, or open BLOB.
 func use(words []string) (string, error) {
-	c, err := openTPM("/dev/tpm0")
+	c, err := openTheTPM()
 	if err != nil {
 		return "", err
 	}
@@ -38,6 +41,8 @@ func use(words []string) (string, error) {
 		return readPCRs(c, v)
 	case len(words) == 1 && words[0] == "log":
 		return proveLog(c, v)
+	case len(words) == 2 && words[0] == "extend":
+		return "done", extend(c, v, words[1])
 	case len(words) == 2 && words[0] == "seal":
 		s, err := sealSecret(c, v, words[1])
 		if err != nil {
@@ -60,7 +65,7 @@ func use(words []string) (string, error) {
 		}
 		return string(secret), err
 	}
-	return "", errors.New("pcrs, log, seal TEXT or open BLOB")
+	return "", errors.New("pcrs, log, extend TEXT, seal TEXT or open BLOB")
 }
 
 // bank is the one to seal to.
@@ -71,20 +76,29 @@ func bank(v tpm.Version) tpm.Alg {
 	return tpm.SHA256
 }
 
-func values(c tpm.Channel, v tpm.Version) (tpm.Banks, error) {
+func values(c tpm.Channel, v tpm.Version, of tpm.PCRs) (tpm.Banks, error) {
 	if v == tpm.V12 {
-		return tpm12.New(c).ReadPCRs(told)
+		return tpm12.New(c).ReadPCRs(of)
 	}
-	return tpm2.New(c).ReadPCRs(told)
+	return tpm2.New(c).ReadPCRs(of)
+}
+
+func extend(c tpm.Channel, v tpm.Version, text string) error {
+	digests := tpm.SumAll([]tpm.Alg{bank(v)}, []byte(text))
+	if v == tpm.V12 {
+		return tpm12.New(c).Extend(own, digests)
+	}
+	return tpm2.New(c).Extend(own, digests)
 }
 
 func readPCRs(c tpm.Channel, v tpm.Version) (string, error) {
-	banks, err := values(c, v)
+	all := told | tpm.PCRSet(own)
+	banks, err := values(c, v, all)
 	if err != nil {
 		return "", err
 	}
 	list := map[tpm.PCR]string{}
-	for p := range told.All() {
+	for p := range all.All() {
 		list[p] = banks.Value(bank(v), p).String()
 	}
 	b, err := json.Marshal(list)
@@ -92,7 +106,7 @@ func readPCRs(c tpm.Channel, v tpm.Version) (string, error) {
 }
 
 func sealSecret(c tpm.Channel, v tpm.Version, text string) (*sealed, error) {
-	banks, err := values(c, v)
+	banks, err := values(c, v, told)
 	if err != nil {
 		return nil, err
 	}

@@ -67,6 +67,48 @@ func (d *Dom0) isItself(ctx context.Context, g *guest) error {
 	return d.opens(ctx, g)
 }
 
+// suspended puts a guest into a file, in which a bit is changed for a while.
+func suspended(ctx context.Context, m *Machine) error {
+	const image = "/tmp/pvh.image" // in memory, and gone in the end
+	g, d := m.guest("pvh"), m.dom0
+	if _, err := d.ask(ctx, g, "extend", "what-it-did-until-then"); err != nil {
+		return err
+	}
+	before, err := d.ask(ctx, g, "pcrs")
+	if err != nil {
+		return err
+	}
+	flip := []string{xenbed.Helper, "flip", image, "1000000"}
+	for _, args := range [][]string{{"vtpmctl", "suspend", g.name, image}, flip} {
+		if _, err := d.run(ctx, args...); err != nil {
+			return err
+		}
+	}
+	if err := d.fails(ctx, 1, "not the image that the guest was suspended into", "vtpmctl", "resume", g.name, image); err != nil {
+		return err
+	}
+	said, err := d.run(ctx, "vtpmctl", "show", g.name)
+	if err == nil && !strings.Contains(said, "suspended") {
+		err = fmt.Errorf("vtpmctl show does not say that the guest is suspended: %s: %w", said, errNotAsItShould)
+	}
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{flip, {"vtpmctl", "resume", g.name, image}} {
+		if _, err := d.run(ctx, args...); err != nil {
+			return err
+		}
+	}
+	after, err := d.ask(ctx, g, "pcrs")
+	if err == nil && after != before {
+		err = fmt.Errorf("the PCRs of %s were %s, and are %s: %w", g.name, before, after, errNotAsItShould)
+	}
+	if err != nil {
+		return err
+	}
+	return d.opens(ctx, g)
+}
+
 // restartChanged flips a bit of a file of dom0's, and starts a guest anew. The guest then runs, and
 // its PCRs say that it is another one. In the end the file is as it was.
 func restartChanged(ctx context.Context, m *Machine, file, offset string) error {

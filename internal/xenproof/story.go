@@ -21,6 +21,7 @@ var Story = []Chapter{
 	{"a PVH guest with a TPM 2.0 is run", "its PCRs say with what; it seals a secret to them", run("pvh")},
 	{"both reboot", "each opens its secret", bothReboot},
 	{"vtpmd is killed under both", "each goes on, with its PCRs and its secret; also one that reboots then", killed},
+	{"one is suspended into a file and resumed", "it goes on with its PCRs and its secret; with a bit of the file changed it does not", suspended},
 	{"the machine restarts", "it proves itself, vtpmd opens its store, the guest its secret", nextDay},
 	{"a bit of the guest's kernel is changed", "the guest can't open its secret", otherKernel},
 	{"a bit of the guest's initramfs is changed", "the guest can't open its secret", otherInitrd},

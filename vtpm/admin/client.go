@@ -170,6 +170,16 @@ func (c *Client) Stop(ctx context.Context, s Stopping, tell func(string)) error 
 	return c.listen(ctx, "/v1/stop", s, tell)
 }
 
+// Suspend puts a guest into an image.
+func (c *Client) Suspend(ctx context.Context, s Suspending, tell func(string)) error {
+	return c.listen(ctx, "/v1/suspend", s, tell)
+}
+
+// Resume has it go on.
+func (c *Client) Resume(ctx context.Context, r Resuming, tell func(string)) error {
+	return c.listen(ctx, "/v1/resume", r, tell)
+}
+
 // listen passes on what is said while something goes on.
 func (c *Client) listen(ctx context.Context, path string, ask any, tell func(string)) error {
 	rsp, err := c.do(ctx, "POST", path, ask)

@@ -13,6 +13,7 @@
 //	POST   /v1/vtpms                   make one                                     root
 //	DELETE /v1/vtpms/UUID              destroy one                                  root
 //	POST   /v1/run, /v1/stop           start and end a guest of Xen's; words come as it goes on
+//	POST   /v1/suspend, /v1/resume     put one into an image, and have it go on   root
 //	POST   /v1/boot                    what libxl's boot loader asks for            root
 //	POST   /v1/approve                 take over which boots the machine approves   root
 //	POST   /v1/verify                  read and prove the whole store               root

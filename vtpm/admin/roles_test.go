@@ -26,7 +26,7 @@ import (
 // requests are all that there are, and who may make them.
 var requests = map[string]role{
 	"GET /v1/status": looker, "GET /v1/vtpms": looker, "GET /v1/vtpms/x": looker, "GET /v1/vtpms/x/log": looker, "GET /metrics": looker,
-	"POST /v1/vtpms": owner, "DELETE /v1/vtpms/x": owner, "POST /v1/run": owner, "POST /v1/stop": owner, "POST /v1/boot": owner,
+	"POST /v1/vtpms": owner, "DELETE /v1/vtpms/x": owner, "POST /v1/run": owner, "POST /v1/stop": owner, "POST /v1/boot": owner, "POST /v1/suspend": owner, "POST /v1/resume": owner,
 	"POST /v1/approve": owner, "POST /v1/verify": owner, "GET /v1/backup": owner, "POST /v1/escrow": owner, "GET /v1/audit": owner, "POST /v1/audit/accept": owner,
 }
 

@@ -76,6 +76,8 @@ func (s *Server) handler() http.Handler {
 		"DELETE /v1/vtpms/{uuid}": answering(s.remove),
 		"POST /v1/run":            s.run,
 		"POST /v1/stop":           s.stop,
+		"POST /v1/suspend":        s.suspend,
+		"POST /v1/resume":         s.resume,
 		"POST /v1/boot":           answering(s.boot),
 		"POST /v1/approve":        answering(func(*http.Request) (any, error) { return s.Host.Approve() }),
 		"POST /v1/verify":         answering(s.verify),
@@ -221,7 +223,11 @@ func (s *Server) show(r *http.Request) (any, error) {
 	if errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrClosed) {
 		return nil, err
 	}
-	return s.describe(u, record, err, s.Manager.Running()), nil
+	v := s.describe(u, record, err, s.Manager.Running())
+	if image, err := s.Manager.Suspended(u); err == nil && image != nil {
+		v.Suspended = image.Name
+	}
+	return v, nil
 }
 
 func (s *Server) log(w http.ResponseWriter, r *http.Request) {
@@ -337,6 +343,31 @@ func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
 	saying(w, func(tell func(string)) error {
 		return s.Starter.Stop(r.Context(), ask.Guest, time.Duration(ask.Seconds)*time.Second, tell)
 	})
+}
+
+func (s *Server) suspend(w http.ResponseWriter, r *http.Request) {
+	var ask Suspending
+	if err := read(r, &ask); err != nil {
+		answerError(w, statusOf(err), err)
+		return
+	}
+	saying(w, func(tell func(string)) error { return s.Starter.Suspend(ask.Guest, ask.Image, tell) })
+}
+
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
+	var ask Resuming
+	err := read(r, &ask)
+	var u vtpm.UUID
+	if err == nil {
+		if u, err = vtpm.ParseUUID(ask.VTPM); err != nil {
+			err = fmt.Errorf("%w: %w", ErrBad, err)
+		}
+	}
+	if err != nil {
+		answerError(w, statusOf(err), err)
+		return
+	}
+	saying(w, func(tell func(string)) error { return s.Starter.Resume(u, ask.Image, tell) })
 }
 
 func (s *Server) backup(w http.ResponseWriter, _ *http.Request) {

@@ -24,9 +24,11 @@ type VTPM struct {
 	WasLate bool   `json:"was_late,omitempty"`
 	Socket  string `json:"socket,omitempty"` // for QEMU
 	// Fault is why it is refused, where it is.
-	Fault   string   `json:"fault,omitempty"`
-	Guest   *Guest   `json:"guest,omitempty"`
-	Refused *Refused `json:"refused,omitempty"`
+	Fault string `json:"fault,omitempty"`
+	// Suspended is the name of the guest whose image the vTPM waits for. Only Show has it.
+	Suspended string   `json:"suspended,omitempty"`
+	Guest     *Guest   `json:"guest,omitempty"`
+	Refused   *Refused `json:"refused,omitempty"`
 }
 
 // Guest is who has a vTPM.
@@ -125,7 +127,8 @@ type Fault struct {
 	Text string `json:"text"`
 }
 
-// Running asks for a guest to be started, Stopping for one to be ended.
+// Running asks for a guest to be started, Stopping for one to be ended; Suspending for one to be put into an image, which is
+// an absolute path, and Resuming for it to go on.
 type (
 	Running struct {
 		Configuration string `json:"configuration"`
@@ -133,6 +136,14 @@ type (
 	Stopping struct {
 		Guest   string `json:"guest"`
 		Seconds int    `json:"seconds"` // before its power is cut
+	}
+	Suspending struct {
+		Guest string `json:"guest"`
+		Image string `json:"image"`
+	}
+	Resuming struct {
+		VTPM  string `json:"vtpm"`
+		Image string `json:"image"`
 	}
 )
 

@@ -108,8 +108,8 @@ func (f *folder) refresh() (changed bool, err error) {
 	return true, nil
 }
 
-// readVolatile reads the volatile state, which stays where it is: the process ends with it.
-func (f *folder) readVolatile() ([]byte, error) {
+// takeVolatile reads the volatile state and removes it: a power-on that finds it there goes on where it was.
+func (f *folder) takeVolatile() ([]byte, error) {
 	file, err := f.open(f.volatile)
 	if err != nil {
 		return nil, err
@@ -117,6 +117,9 @@ func (f *folder) readVolatile() ([]byte, error) {
 	defer file.Close()
 	if _, err := stampOf(file); err != nil {
 		return nil, err
+	}
+	if err := unix.Unlinkat(int(f.dir.Fd()), f.volatile, 0); err != nil {
+		return nil, fmt.Errorf("remove a vTPM's volatile state: %w", err)
 	}
 	return readState(file)
 }

@@ -93,29 +93,33 @@ func (e *Emulator) Resume(ctx context.Context) error {
 	return nil
 }
 
-// Suspend returns the volatile state, encrypted with the vTPM's key, which belongs to [Emulator.State] as it
-// is now and to no other. The TPM is off afterwards, and the process ended: two live copies of one TPM
-// would be two guests with one identity.
-func (e *Emulator) Suspend(ctx context.Context) (volatile []byte, err error) {
+// Suspend hands keep the permanent state and the volatile one that belongs to it and to no other, both encrypted with
+// the vTPM's key. When keep has made them safe the TPM is off, and the process ended: two live copies of
+// one TPM would be two guests with one identity. Where keep fails nothing happened, and the TPM goes on.
+func (e *Emulator) Suspend(ctx context.Context, keep func(state, volatile []byte) error) error {
 	if err := e.take(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	defer e.release()
 	if !e.on {
-		return nil, ErrOff
+		return ErrOff
 	}
 	if err := e.controlled(e.control.StoreVolatile); err != nil {
-		return nil, fmt.Errorf("suspend a vTPM: %w", err)
+		return fmt.Errorf("suspend a vTPM: %w", err)
 	}
-	e.on = false
-	if volatile, err = e.folder.readVolatile(); err == nil {
+	volatile, err := e.folder.takeVolatile()
+	if err == nil {
 		_, err = e.folder.refresh()
 	}
 	if err != nil {
-		return nil, e.broken(fmt.Errorf("suspend a vTPM: %w", err))
+		return e.broken(fmt.Errorf("suspend a vTPM: %w", err))
 	}
+	if err := keep(e.folder.state, volatile); err != nil {
+		return err
+	}
+	e.on = false
 	e.Kill()
-	return volatile, nil
+	return nil
 }
 
 // Stop shuts the TPM down in order and ends the process, with all that was its. The state has changed afterwards.

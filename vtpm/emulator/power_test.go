@@ -107,19 +107,24 @@ func TestResetGivesFreshPCRs(t *testing.T) {
 	}
 }
 
+// suspend keeps what a suspended TPM goes on with.
+func suspend(t *testing.T, e *emulator.Emulator) (state, volatile []byte) {
+	t.Helper()
+	if err := e.Suspend(context.Background(), func(s, v []byte) error { state, volatile = s, v; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return state, volatile
+}
+
 func TestSuspendedGuestGoesOn(t *testing.T) {
 	h := newHost(t)
 	for _, v := range both {
 		cfg := create(t, h, v)
 		e := run(t, h, cfg, inherited(v))
-		volatile, err := e.Suspend(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
+		cfg.State, cfg.Volatile = suspend(t, e)
 		if _, _, err := e.Execute(context.Background(), 0, random(v)); !errors.Is(err, emulator.ErrEnded) {
 			t.Errorf("%v: the suspended TPM went on: %v", v, err)
 		}
-		cfg.State, cfg.Volatile = e.State(), volatile
 		e = start(t, h, cfg)
 		if err := e.PowerOn(context.Background(), emulator.Inheritance{}); err == nil {
 			t.Errorf("%v: a suspended TPM was switched on as if it were a fresh one", v)
@@ -143,15 +148,33 @@ func TestSuspendedGuestGoesOn(t *testing.T) {
 	}
 }
 
+// What was written for a suspend that came to nothing must not come back at a reset.
+func TestFailedSuspendLeavesNothing(t *testing.T) {
+	h := newHost(t)
+	for _, v := range both {
+		e := run(t, h, create(t, h, v), inherited(v))
+		full := errors.New("the disk is full")
+		if err := e.Suspend(context.Background(), func(_, _ []byte) error { return full }); !errors.Is(err, full) {
+			t.Errorf("%v: a state that could not be kept: %v", v, err)
+		}
+		wantInherited(t, v, readPCRs(t, e, v, launchPCRs...)) // it goes on
+		if err := e.Reset(context.Background(), emulator.Inheritance{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, bank := range readPCRs(t, e, v, 4) {
+			if !bank.Values[4].All(0) {
+				t.Errorf("%v: after a reset PCR 4 is %v", v, bank.Values[4])
+			}
+		}
+	}
+}
+
 // A volatile state of another vTPM, or a damaged one, starts nothing.
 func TestForeignVolatileStateIsRefused(t *testing.T) {
 	h := newHost(t)
 	for _, v := range both {
 		cfg := create(t, h, v)
-		volatile, err := run(t, h, cfg, emulator.Inheritance{}).Suspend(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, volatile := suspend(t, run(t, h, cfg, emulator.Inheritance{}))
 		volatile[len(volatile)/2] ^= 1
 		for what, b := range map[string][]byte{"a damaged volatile state": volatile, "half of one": volatile[:len(volatile)/2]} {
 			cfg.Volatile = b

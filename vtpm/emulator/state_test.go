@@ -262,7 +262,7 @@ func TestFullTPMLasts(t *testing.T) {
 	if err := full(n); !errors.Is(err, gotpm.TPMRCNVSpace) {
 		t.Errorf("after a restart there is space again: %v", err)
 	}
-	if _, err := e.Suspend(context.Background()); err != nil {
+	if err := e.Suspend(context.Background(), func(_, _ []byte) error { return nil }); err != nil {
 		t.Error(err)
 	}
 }

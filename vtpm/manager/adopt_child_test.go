@@ -101,6 +101,7 @@ func serveChild(dir string) error {
 	ctx := context.Background()
 	m.Adopt(ctx, held)
 	var session vtpm.Session
+	var resumption *manager.Resumption
 	out := json.NewEncoder(os.Stdout)
 	for in := json.NewDecoder(os.Stdin); ; {
 		var o order
@@ -123,7 +124,17 @@ func serveChild(dir string) error {
 		case "execute":
 			r.Bytes, err = session.Execute(ctx, 0, o.Command)
 		case "execute without an end":
-			err = stick(m, session, u, o.Command)
+			err = stick(m, u, func() { session.Execute(ctx, 0, o.Command) })
+		case "suspend":
+			err = m.Suspend(ctx, u, o.Guest.Domain, image("image"))
+		case "suspend without an end":
+			err = stick(m, u, func() { m.Suspend(ctx, u, o.Guest.Domain, image("image")) })
+		case "resume":
+			resumption, err = m.Resume(u)
+		case "finish":
+			err = resumption.Finish(ctx, o.Guest.Domain, image("image").SHA256)
+		case "finish without an end":
+			err = stick(m, u, func() { resumption.Finish(ctx, o.Guest.Domain, image("image").SHA256) })
 		case "reset":
 			err = session.Reset(ctx)
 		case "end":
@@ -164,15 +175,15 @@ func prepare(m *manager.Manager, u vtpm.UUID, builder string) error {
 	return err
 }
 
-// stick runs a command whose state is never stored: it returns when the emulator has done it, and the store is about to be told.
-func stick(m *manager.Manager, s vtpm.Session, u vtpm.UUID, command []byte) error {
+// stick does something whose state is never stored: it returns when the emulator has done it, and the store is about to be told.
+func stick(m *manager.Manager, u vtpm.UUID, do func()) error {
 	held := make(chan struct{})
 	go m.Store.Change(u, func(*store.Record) error {
 		close(held)
 		select {}
 	})
 	<-held
-	go s.Execute(context.Background(), 0, command)
+	go do()
 	for buf := make([]byte, 1<<20); ; runtime.Gosched() {
 		if strings.Contains(string(buf[:runtime.Stack(buf, true)]), ".PutState(") {
 			return nil

@@ -14,14 +14,19 @@ import (
 func (m *Manager) Attach(ctx context.Context, g vtpm.Guest) (vtpm.Session, error) {
 	s, err := m.attach(ctx, g)
 	if err != nil {
-		err = fmt.Errorf("the guest %s does not get the vTPM %s: %w", g.Domain, g.UUID, err)
-		c := m.counted(g.UUID)
-		c.refusals.Add(1)
-		c.refusal.Store(&Refusal{m.Now(), err.Error()})
-		m.Tell(Happening{Kind: "refused", UUID: g.UUID, Guest: g.Domain, Text: err.Error()})
-		return nil, err
+		return nil, m.refuse(g, err)
 	}
 	return s, nil
+}
+
+// refuse notes why a guest gets nothing.
+func (m *Manager) refuse(g vtpm.Guest, err error) error {
+	err = fmt.Errorf("the guest %s does not get the vTPM %s: %w", g.Domain, g.UUID, err)
+	c := m.counted(g.UUID)
+	c.refusals.Add(1)
+	c.refusal.Store(&Refusal{m.Now(), err.Error()})
+	m.Tell(Happening{Kind: "refused", UUID: g.UUID, Guest: g.Domain, Text: err.Error()})
+	return err
 }
 
 func (m *Manager) attach(ctx context.Context, g vtpm.Guest) (*session, error) {
@@ -33,6 +38,15 @@ func (m *Manager) attach(ctx context.Context, g vtpm.Guest) (*session, error) {
 		return r.connect(g)
 	}
 	// r is locked, so that nobody else sees it before it runs.
+	if r.awaited != nil {
+		s, err := r.awaited.claim(r)
+		if err != nil {
+			r.ended = true
+			r.forget()
+			r.mu.Unlock()
+		}
+		return s, err
+	}
 	defer r.mu.Unlock()
 	if err := r.start(ctx); err != nil {
 		r.ended = true
@@ -59,7 +73,8 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 		return nil, false, err
 	}
 	r = newRunning(m, g)
-	if p := m.prepared[g.UUID]; p != nil && !g.Late && p.builds() {
+	r.awaited = m.resuming[g.UUID]
+	if p := m.prepared[g.UUID]; p != nil && !g.Late && r.awaited == nil && p.builds() {
 		r.material = &p.material
 		p.once.Do(func() { close(p.used) })
 	}
@@ -88,6 +103,13 @@ func (r *running) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.version, r.generation = record.Family, record.Generation
+	slept, err := openSuspended(record.State)
+	if err == nil && slept != nil {
+		err = slept.barred(r.guest)
+	}
+	if err != nil {
+		return err
+	}
 	if err := r.markLate(record.Flags); err != nil {
 		return err
 	}
@@ -103,6 +125,9 @@ func (r *running) start(ctx context.Context) (err error) {
 		return err
 	}
 	cfg := emulator.Config{Version: record.Family, Key: record.Key, State: record.State, UID: user, GID: user, Outlives: r.outlives()}
+	if slept != nil {
+		cfg.State = m.wakeAndStop(ctx, slept, cfg)
+	}
 	if r.emulator, err = m.Emulators.Start(ctx, cfg); err != nil {
 		m.users.give(user)
 		return err
@@ -118,6 +143,9 @@ func (r *running) start(ctx context.Context) (err error) {
 	if err := r.commit(); err != nil {
 		r.emulator.Kill()
 		return err
+	}
+	if slept != nil {
+		r.tell("dropped", "its guest started anew, so the PCRs that were suspended are gone, and "+slept.Image.Name+"'s image can't be resumed any more")
 	}
 	if err := r.keep(user); err != nil {
 		r.tell("unkept", "it would not outlive the manager: "+err.Error())

@@ -17,6 +17,12 @@ var (
 	ErrRunning = errors.New("a guest is using this vTPM")
 	// ErrPrepared: a start of this guest was prepared, and not yet made.
 	ErrPrepared = errors.New("a start with this vTPM is prepared already")
+	// ErrSuspended: the vTPM waits for its guest to be resumed.
+	ErrSuspended = errors.New("this vTPM is suspended, with the guest that this one was")
+	// ErrNotSuspended: there is nothing to go on with.
+	ErrNotSuspended = errors.New("this vTPM is not suspended: its guest was resumed already, or was started anew, and its older images have no PCRs any more")
+	// ErrOtherImage: the guest was not built of the image that it was suspended into.
+	ErrOtherImage = errors.New("this is not the image that the guest was suspended into, or it was changed")
 	// ErrGone: the guest has ended, or has let go of its device.
 	ErrGone = errors.New("the guest is not connected to this vTPM any more")
 	// ErrClosed: the manager is ending.

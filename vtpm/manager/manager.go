@@ -38,7 +38,7 @@ type Config struct {
 
 // Happening is one thing that happened to a vTPM.
 type Happening struct {
-	Kind  string // a word: created, started, adopted, connected, left, ended, refused, paused, unprepared, removed
+	Kind  string // a word: created, started, adopted, connected, left, ended, suspended, woken, dropped, refused, paused, unprepared, removed
 	UUID  vtpm.UUID
 	Guest string // its domain, where a guest had to do with it
 	Text  string
@@ -54,6 +54,7 @@ type Manager struct {
 	closed   bool
 	running  map[vtpm.UUID]*running
 	prepared map[vtpm.UUID]*Prepared
+	resuming map[vtpm.UUID]*Resumption
 	lost     map[vtpm.UUID]vtpm.Guest // whose vTPMs could not be adopted
 	counters map[vtpm.UUID]*counters
 }
@@ -66,7 +67,7 @@ func New(c Config) *Manager {
 	if c.Tell == nil {
 		c.Tell = func(Happening) {}
 	}
-	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}, lost: map[vtpm.UUID]vtpm.Guest{}, counters: map[vtpm.UUID]*counters{}}
+	return &Manager{Config: c, users: newUsers(c.FirstUser, c.Users), running: map[vtpm.UUID]*running{}, prepared: map[vtpm.UUID]*Prepared{}, resuming: map[vtpm.UUID]*Resumption{}, lost: map[vtpm.UUID]vtpm.Guest{}, counters: map[vtpm.UUID]*counters{}}
 }
 
 // Close shuts down all vTPMs in order. The store stays open: it is the caller's.

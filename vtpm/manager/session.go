@@ -24,6 +24,7 @@ type running struct {
 
 	mu         sync.Mutex
 	material   *Material
+	awaited    *Resumption // whose guest this may be
 	launch     *measure.Launch
 	inherits   emulator.Inheritance
 	emulator   *emulator.Emulator

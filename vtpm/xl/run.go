@@ -81,13 +81,19 @@ var ErrNoXL = errors.New("xl is not installed here, so no guest of Xen's can be 
 
 // xl runs xl to its end. What it said is in the error, in one line.
 func (s *Starter) xl(files []*os.File, args ...string) error {
+	_, err := s.output(files, args...)
+	return err
+}
+
+// output is xl, with what it said where it did not fail.
+func (s *Starter) output(files []*os.File, args ...string) (string, error) {
 	program := s.Program
 	if program == "" {
 		program = "xl"
 	}
 	program, err := exec.LookPath(program)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoXL, err)
+		return "", fmt.Errorf("%w: %w", ErrNoXL, err)
 	}
 	var said bytes.Buffer
 	c := exec.Command(program, args...)
@@ -95,9 +101,9 @@ func (s *Starter) xl(files []*os.File, args ...string) error {
 	c.WaitDelay = 10 * time.Second // where what xl left behind keeps its output open
 	err = c.Run()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
-		return nil
+		return said.String(), nil
 	}
-	return fmt.Errorf("xl %s: %w: %s", args[0], err, cause(said.String()))
+	return "", fmt.Errorf("xl %s: %w: %s", args[0], err, cause(said.String()))
 }
 
 // cause is the first line in which xl or libxl says what went wrong. What follows is
