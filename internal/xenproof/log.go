@@ -12,7 +12,7 @@ import (
 // log has a guest read the log of its start, and hold it against its own PCRs. It has to be the one that
 // is computed here, byte for byte.
 func (d *Dom0) log(ctx context.Context, g *guest, l *measure.Launch) error {
-	said, err := d.ask(ctx, g, "log")
+	said, err := d.ask(ctx, g, "", "log")
 	if err != nil {
 		return err
 	}

@@ -71,10 +71,10 @@ func (d *Dom0) isItself(ctx context.Context, g *guest) error {
 func suspended(ctx context.Context, m *Machine) error {
 	const image = "/tmp/pvh.image" // in memory, and gone in the end
 	g, d := m.guest("pvh"), m.dom0
-	if _, err := d.ask(ctx, g, "extend", "what-it-did-until-then"); err != nil {
+	if _, err := d.ask(ctx, g, "", "extend", "what-it-did-until-then"); err != nil {
 		return err
 	}
-	before, err := d.ask(ctx, g, "pcrs")
+	before, err := d.ask(ctx, g, "", "pcrs")
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func suspended(ctx context.Context, m *Machine) error {
 			return err
 		}
 	}
-	after, err := d.ask(ctx, g, "pcrs")
+	after, err := d.ask(ctx, g, "", "pcrs")
 	if err == nil && after != before {
 		err = fmt.Errorf("the PCRs of %s were %s, and are %s: %w", g.name, before, after, errNotAsItShould)
 	}
