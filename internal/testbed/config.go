@@ -30,6 +30,9 @@ type Config struct {
 	HandOver string
 
 	Drives []Drive
+	// Patient gives a guest that is emulated a clock that goes by what it executes, and so waits with it while
+	// the machine does something else: its firmware's patience, mostly below a second, is not used up by that.
+	Patient bool
 	// Extra goes to QEMU's command line as it is.
 	Extra []string
 	// Resets lets the guest restart when it resets. Otherwise a reset ends it.
@@ -53,6 +56,9 @@ func (c *Config) args(s sockets) []string {
 		"-m", strconv.Itoa(positive(c.Memory, 512)), "-smp", strconv.Itoa(positive(c.CPUs, 1)),
 		"-chardev", "socket,id=serial,path=" + s.serial, "-serial", "chardev:serial",
 		"-chardev", "socket,id=qmp,path=" + s.qmp, "-mon", "chardev=qmp,mode=control",
+	}
+	if c.Patient && accelerator() == "tcg" {
+		args = append(args, "-icount", "shift=2")
 	}
 	if !c.Resets {
 		args = append(args, "-no-reboot")

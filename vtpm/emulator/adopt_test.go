@@ -193,10 +193,8 @@ func TestAdoptedEmulatorEnds(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			<-e.Done()
-			<-old.Done()
-			e.State()
-			old.State()
+			<-e.Gone()
+			<-old.Gone()
 			if now := len(entries(t, "/proc/self/fd")); now > open {
 				t.Errorf("%d descriptors were left open", now-open)
 			}

@@ -58,8 +58,7 @@ func TestStormOnADyingEmulator(t *testing.T) {
 		})
 		syscall.Kill(e.PID(), syscall.SIGKILL)
 		wg.Wait()
-		<-e.Done()
-		e.State() // waits until all that was the process's is gone
+		<-e.Gone()
 	}
 	if now := len(entries(t, "/proc/self/fd")); now > open {
 		t.Errorf("%d descriptors were left open", now-open)

@@ -25,6 +25,9 @@ func (e *Emulator) PID() int {
 	return pid
 }
 
+// Gone is closed when all that was the process's is gone, too.
+func (e *Emulator) Gone() <-chan struct{} { return e.gone }
+
 // LastLineOf is what is kept of what an emulator says.
 func LastLineOf(r io.Reader) string {
 	var l lastLine
