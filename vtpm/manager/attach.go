@@ -74,7 +74,9 @@ func (m *Manager) seat(g vtpm.Guest) (r *running, fresh bool, err error) {
 	}
 	r = newRunning(m, g)
 	r.awaited = m.resuming[g.UUID]
-	if p := m.prepared[g.UUID]; p != nil && !g.Late && r.awaited == nil && p.builds() {
+	// A guest that begins with a firmware was not built of what was prepared: whoever may start a QEMU at
+	// the vTPM's socket in that moment would have hers told as measured.
+	if p := m.prepared[g.UUID]; p != nil && !g.Late && !g.Firmware && r.awaited == nil && p.builds() {
 		r.material = &p.material
 		p.once.Do(func() { close(p.used) })
 	}

@@ -153,6 +153,23 @@ func material(kernel string) manager.Material {
 	return manager.Material{Kernel: file("vmlinuz", kernel), Initrd: file("initrd", "initrd"), Configuration: file("guest.cfg", "memory=96"), CommandLine: "quiet"}
 }
 
+// What was prepared is for who is built of it, and not for a QEMU that comes in that moment.
+func TestAGuestWithAFirmwareIsNotThePreparedOne(t *testing.T) {
+	h := newHost(t)
+	u := h.create(tpm.V20, manager.Policy{OnlyMeasured: true})
+	p, err := h.Prepare(u, material("kernel"))
+	must(t, err)
+	if _, err := h.Attach(t.Context(), vtpm.Guest{UUID: u, Domain: "qemu:1", Birth: "1", Firmware: true}); !errors.Is(err, manager.ErrUnmeasured) {
+		t.Errorf("it was let in: %v", err)
+	}
+	select {
+	case <-p.Used():
+		t.Error("the preparation counts as used")
+	default:
+	}
+	h.attach(vtpm.Guest{UUID: u, Domain: "xen:1", Birth: "1"})
+}
+
 // A measured guest finds in its PCRs what can be computed beforehand, in every bank, and a
 // log that leads there.
 func TestFreshGuestIsMeasured(t *testing.T) {
