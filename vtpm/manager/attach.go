@@ -225,14 +225,3 @@ func (m *Manager) Gone(u vtpm.UUID) <-chan struct{} {
 	close(gone)
 	return gone
 }
-
-// Log is the measurement log of a running vTPM's guest, in the format of its family.
-func (m *Manager) Log(u vtpm.UUID) ([]byte, error) {
-	m.mu.Lock()
-	r := m.running[u]
-	m.mu.Unlock()
-	if r == nil {
-		return nil, fmt.Errorf("the vTPM %s does not run", u)
-	}
-	return r.Log()
-}

@@ -8,12 +8,22 @@ import (
 	"github.com/antievilmaid/aem/vtpm/measure"
 )
 
-// Log is the measurement log of the guest's start, in the format of the vTPM's family.
-func (r *running) Log() ([]byte, error) {
-	r.mu.Lock()
+// Log is the measurement log of the guest's start, in the format of the vTPM's family. It does not wait: what was
+// measured does not change, and the toolstack waits for a frontend that wants it, also while the guest is being resumed.
+func (s *session) Log() ([]byte, error) { return logOf(s.launch, s.version) }
+
+// Log is the measurement log of a running vTPM's guest, in the format of its family.
+func (m *Manager) Log(u vtpm.UUID) ([]byte, error) {
+	m.mu.Lock()
+	r := m.running[u]
+	m.mu.Unlock()
+	if r == nil {
+		return nil, fmt.Errorf("the vTPM %s does not run", u)
+	}
+	r.mu.Lock() // it may be starting
 	defer r.mu.Unlock()
 	if r.launch == nil {
-		return nil, fmt.Errorf("the vTPM %s does not run", r.guest.UUID)
+		return nil, fmt.Errorf("the vTPM %s does not run", u)
 	}
 	return logOf(r.launch, r.version)
 }

@@ -62,6 +62,10 @@ func TestResumedGuestFindsItsPCRs(t *testing.T) {
 			if who, asked := p.Guest(); !asked || who.Domain != "xen:2" {
 				t.Errorf("who asked is told as %v", who)
 			}
+			// The toolstack goes on when the frontend has shown it.
+			if got, err := g.Log(); err != nil || !bytes.Equal(got, log) {
+				t.Errorf("while it is being built its log is another one: %v", err)
+			}
 			must(t, p.Finish(t.Context(), "xen:2", image("image").SHA256))
 			p.Cancel()
 			if diff := cmp.Diff(want, g.pcrs()); diff != "" {
