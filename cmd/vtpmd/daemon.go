@@ -216,7 +216,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		d.sockets = &sockets{}
 		return err
 	}
-	if err := d.openWays(way); err != nil {
+	if err := d.openWays(ctx, way); err != nil {
 		return err
 	}
 	group, err := groupID(d.group)

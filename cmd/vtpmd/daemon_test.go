@@ -240,3 +240,23 @@ func TestAGuestThatIsThereWhenVtpmdEnds(t *testing.T) {
 	}
 	d.Stop()
 }
+
+// The system's own vTPM is one among others: where it can't be had, that is said, and guests have theirs.
+func TestGuestsHaveTheirsWhereTheSystemHasNone(t *testing.T) {
+	s := vtpmbed.New(t, tpm.V20, vtpmd)
+	s.Do(aem.ExitOK, "The store", "init")
+	d := s.Start("--host-vtpm", "11111111-2222-3333-4444-555555555555") // nobody made it
+	v := s.New("a guest", "2.0")
+	if s.Identity(v) == "" {
+		t.Error("a guest has no TPM")
+	}
+	if said := d.Said(); !strings.Contains(said, "this system has no vTPM of its own") || !strings.Contains(said, "11111111-2222-3333-4444-555555555555") {
+		t.Errorf("the log has no word of it: %s", said)
+	}
+	status, err := s.Status(t.Context())
+	must(t, err)
+	if diff := cmp.Diff([]string{"qemu"}, status.Frontends); diff != "" {
+		t.Error(diff)
+	}
+	d.Stop()
+}

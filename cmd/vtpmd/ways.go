@@ -2,21 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"strconv"
-	"strings"
 
 	"github.com/antievilmaid/aem/internal/xenstore"
 	"github.com/antievilmaid/aem/vtpm"
-	"github.com/antievilmaid/aem/vtpm/vtpmx"
 	"github.com/antievilmaid/aem/vtpm/xen"
 )
 
 // openWays opens the ways on which this machine's guests come.
-func (d *daemon) openWays(way func(string, func(context.Context) error)) error {
+func (d *daemon) openWays(ctx context.Context, way func(string, func(context.Context) error)) error {
 	d.frontends = append(d.frontends, "qemu")
 	if err := d.openSockets(); err != nil {
 		return err
@@ -36,7 +33,12 @@ func (d *daemon) openWays(way func(string, func(context.Context) error)) error {
 		if err != nil {
 			return err
 		}
-		way("host", func(ctx context.Context) error { return d.serveHost(ctx, u) })
+		if o := d.openOwn(ctx, u); o != nil {
+			way("host", func(ctx context.Context) error { return o.serve(ctx, u) })
+		}
+	}
+	if err := d.dropDevices(); err != nil {
+		d.log.Error("a TPM device that nobody serves may still be there", "because", err)
 	}
 	return nil
 }
@@ -48,25 +50,6 @@ func onXen() bool {
 		}
 	}
 	return false
-}
-
-// serveHost gives the system that we run on a vTPM. It runs already, so nothing of its start can
-// be measured: what vouches for it is the hardware TPM.
-func (d *daemon) serveHost(ctx context.Context, u vtpm.UUID) error {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return fmt.Errorf("read the name of this boot: %w", err)
-	}
-	s, err := d.manager.Attach(ctx, vtpm.Guest{UUID: u, Domain: "host", Birth: strings.TrimSpace(string(boot)), Late: true, Returns: true})
-	if err != nil {
-		return err
-	}
-	device, err := vtpmx.New(s.Version())
-	if err != nil {
-		return errors.Join(err, s.End())
-	}
-	d.log.Info("this system has a vTPM", "device", fmt.Sprintf("/dev/tpm%d", device.Number), "vtpm", u.String())
-	return errors.Join(device.Serve(ctx, s), device.Close(), s.End())
 }
 
 // groupID finds a group by its name or number; 0 is none.

@@ -85,6 +85,7 @@ type session struct {
 	mu         sync.Mutex
 	localities map[tpm.Locality]bool
 	commands   map[uint32]bool
+	dying      chan struct{} // closed when a command has come that gets no answer; nil where all get one
 }
 
 func (s *session) Version() tpm.Version        { return s.Device.Version }
@@ -93,12 +94,54 @@ func (s *session) Reset(context.Context) error { return errors.New("the device c
 func (s *session) Log() ([]byte, error)        { return nil, errors.New("nothing was measured here") }
 func (s *session) End() error                  { return s.Close() }
 
-func (s *session) Execute(_ context.Context, at tpm.Locality, command []byte) ([]byte, error) {
+func (s *session) Execute(ctx context.Context, at tpm.Locality, command []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.dying != nil {
+		close(s.dying)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	s.localities[at] = true
 	s.commands[binary.BigEndian.Uint32(command[6:])] = true
 	return s.Send(command)
+}
+
+// serve answers the kernel until stop is called.
+func serve(d *vtpmx.Device, s *session) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(ctx, s) }()
+	return func() error {
+		cancel()
+		return <-served
+	}
+}
+
+// dieWithCommand ends who serves a device while a program waits for an answer, which it then has from the
+// next one.
+func dieWithCommand(first *vtpmx.Device, s *session, program *device.Device, stop func() error) (*vtpmx.Device, func() error, error) {
+	s.dying = make(chan struct{})
+	answered := make(chan error, 1)
+	go func() {
+		_, err := tpm2.New(program).ReadPCRs(tpm.PCRSet(debugPCR))
+		answered <- err
+	}()
+	<-s.dying
+	kept, err := first.File()
+	if err = errors.Join(err, stop(), first.Close()); err != nil {
+		return nil, nil, err
+	}
+	s.dying = nil
+	next, err := vtpmx.Resume(first.Number, kept)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop = serve(next, s)
+	if err := <-answered; err != nil {
+		return nil, nil, fmt.Errorf("the program whose command was under way: %w", err)
+	}
+	return next, stop, nil
 }
 
 func proxy() error {
@@ -111,10 +154,7 @@ func proxy() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	served := make(chan error, 1)
-	go func() { served <- proxied.Serve(ctx, s) }()
+	stop := serve(proxied, s)
 	second, err := device.Open(device.Options{Spec: await(fmt.Sprintf("/dev/tpm%d", proxied.Number))})
 	if err != nil {
 		return err
@@ -123,9 +163,13 @@ func proxy() error {
 	if err != nil {
 		return err
 	}
+	if second.Version == tpm.V20 { // with TPM 1.2 the kernel waits for every command a few seconds only
+		if proxied, stop, err = dieWithCommand(proxied, s, second, stop); err != nil {
+			return err
+		}
+	}
 	second.Close()
-	stop()
-	if err := <-served; err != nil {
+	if err := stop(); err != nil {
 		return err
 	}
 	// With its server gone, so is the device; the first TPM has what was done at the second.

@@ -51,6 +51,13 @@ func isolated(t *testing.T) *emulator.Host {
 	return h
 }
 
+// systemd starts the manager with UMask=0077; an emulator's user must find its program all the same.
+func TestTheManagersUmaskIsNotTheViews(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	h := isolated(t)
+	stop(t, run(t, h, create(t, h, tpm.V20), emulator.Inheritance{}))
+}
+
 func TestEmulatorIsConfined(t *testing.T) {
 	h := isolated(t)
 	for _, v := range both {

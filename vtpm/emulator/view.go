@@ -27,6 +27,9 @@ func enterView(swtpm string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return fmt.Errorf("leave the mount namespace: %w", err)
 	}
+	// Emulators have users of their own, who must be able to pass the view's folders, whatever the
+	// manager's umask. It is this thread's alone from here on.
+	defer unix.Umask(unix.Umask(0o022))
 	// Nothing that is mounted from here on may show outside.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)

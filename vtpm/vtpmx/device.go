@@ -20,7 +20,8 @@ type Device struct {
 	// Number is N in /dev/tpmN and /dev/tpmrmN.
 	Number uint32
 
-	fd int // the kernel ignores O_NONBLOCK here, so the runtime's poller is of no use
+	fd      int  // the kernel ignores O_NONBLOCK here, so the runtime's poller is of no use
+	resumed bool // another process served it, and may have died with a command
 }
 
 // newDevice is struct vtpm_proxy_new_dev of linux/vtpm_proxy.h.
@@ -57,9 +58,29 @@ func New(v tpm.Version) (*Device, error) {
 	if e != 0 {
 		return nil, fmt.Errorf("ask the kernel for a TPM device: %w", e)
 	}
-	return &Device{n.number, int(n.fd)}, nil
+	return &Device{Number: n.number, fd: int(n.fd)}, nil
 }
 
-// Close takes the device away from the kernel, and from whoever has it open. It is called
-// when Serve has returned.
+// File is a copy of the descriptor by which the device is served, for who keeps it while no process
+// serves: the kernel has the device as long as one is open. The caller closes it.
+func (d *Device) File() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(d.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("copy the descriptor of /dev/tpm%d: %w", d.Number, err)
+	}
+	return os.NewFile(uintptr(fd), fmt.Sprintf("/dev/tpm%d", d.Number)), nil
+}
+
+// Resume goes on with a device whose process died. f is a File of its, and is closed.
+func Resume(number uint32, f *os.File) (*Device, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("take over /dev/tpm%d: %w", number, err)
+	}
+	return &Device{Number: number, fd: fd, resumed: true}, nil
+}
+
+// Close takes the device away from the kernel, and from whoever has it open, unless a File of it is open
+// still. It is called when Serve has returned.
 func (d *Device) Close() error { return unix.Close(d.fd) }

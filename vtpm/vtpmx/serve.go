@@ -21,7 +21,8 @@ const (
 	// come (TPM2_CC_SET_LOCALITY, TPM_ORD_SET_LOCALITY); programs can't send it.
 	setLocality = 0x20001000
 
-	badLocality = 0x3d // TPM_BAD_LOCALITY, for the driver alone
+	badLocality = 0x3d  // TPM_BAD_LOCALITY, for the driver alone
+	retry       = 0x922 // TPM_RC_RETRY, on which the driver sends a command again, whatever the TPM's family
 )
 
 // Serve answers the kernel's commands out of a session until ctx ends, which is no
@@ -36,7 +37,14 @@ func (d *Device) Serve(ctx context.Context, s vtpm.Session) error {
 	defer context.AfterFunc(ctx, func() { end.Close() })()
 	defer end.Close()
 
-	at := tpm.Locality(0)
+	// The process before us may have died with a command, which nobody but the driver has. Whose session
+	// it is knows whether it was run. Where the driver waits for nothing it does not take this.
+	if d.resumed {
+		if _, err := unix.Write(d.fd, response(s.Version(), retry)); err != nil && !errors.Is(err, unix.EIO) {
+			return fmt.Errorf("have the kernel repeat its command: %w", err)
+		}
+	}
+	at := tpm.Locality(0) // the driver has no other, and chooses it once
 	fds := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}, {Fd: int32(over.Fd())}}
 	command := make([]byte, bufferSize)
 	for {
@@ -57,14 +65,14 @@ func (d *Device) Serve(ctx context.Context, s vtpm.Session) error {
 		} else if err != nil {
 			return fmt.Errorf("read a command of the kernel's: %w", err)
 		}
-		response, err := answer(ctx, s, &at, command[:n])
+		rsp, err := answer(ctx, s, &at, command[:n])
 		if ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("the vTPM behind /dev/tpm%d is gone: %w", d.Number, err)
 		}
 		// Where the kernel has given the command up meanwhile it says so, and goes on.
-		if _, err := unix.Write(d.fd, response); err != nil && !errors.Is(err, unix.EIO) {
+		if _, err := unix.Write(d.fd, rsp); err != nil && !errors.Is(err, unix.EIO) {
 			return fmt.Errorf("give the kernel a response: %w", err)
 		}
 	}
@@ -76,16 +84,21 @@ func answer(ctx context.Context, s vtpm.Session, at *tpm.Locality, command []byt
 	if len(command) != headerSize+1 || binary.BigEndian.Uint32(command[6:]) != setLocality {
 		return s.Execute(ctx, *at, command)
 	}
-	tag, code := uint16(0x8001), uint32(0)
-	if s.Version() == tpm.V12 {
-		tag = 0x00c4
+	l := tpm.Locality(command[headerSize])
+	if l > 3 {
+		return response(s.Version(), badLocality), nil
 	}
-	if l := tpm.Locality(command[headerSize]); l > 3 {
-		code = badLocality
-	} else {
-		*at = l
+	*at = l
+	return response(s.Version(), 0), nil
+}
+
+// response is one that has a code alone.
+func response(v tpm.Version, code uint32) []byte {
+	tag := uint16(0x8001)
+	if v == tpm.V12 {
+		tag = 0x00c4
 	}
 	b := binary.BigEndian.AppendUint16(nil, tag)
 	b = binary.BigEndian.AppendUint32(b, headerSize)
-	return binary.BigEndian.AppendUint32(b, code), nil
+	return binary.BigEndian.AppendUint32(b, code)
 }

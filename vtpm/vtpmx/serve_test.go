@@ -37,21 +37,72 @@ func (s *session) Log() ([]byte, error)        { return nil, nil }
 func (s *session) Close() error                { return nil }
 func (s *session) End() error                  { return nil }
 
-// serve serves a device whose kernel is the test, and returns the kernel's end. What
-// the kernel's driver does, a socket that keeps packets apart does as well.
-func serve(t *testing.T, ctx context.Context, s *session) (kernel int, done chan error) {
+// newKernel is a device whose kernel is the test, and the kernel's end. What the kernel's driver does, a
+// socket that keeps packets apart does as well.
+func newKernel(t *testing.T) (*Device, int) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Device{Number: 7, fd: fds[1]}
+	return &Device{Number: 7, fd: fds[1]}, fds[0]
+}
+
+// serve serves such a device.
+func serve(t *testing.T, ctx context.Context, s *session) (kernel int, done chan error) {
+	t.Helper()
+	d, kernel := newKernel(t)
 	done = make(chan error, 1)
 	go func() {
 		done <- d.Serve(ctx, s)
 		d.Close()
 	}()
-	return fds[0], done
+	return kernel, done
+}
+
+// A device outlives its process by a copy of its descriptor. The command that the process died with
+// is asked for again, in the word that the driver knows.
+func TestTheNextProcessAsksForTheCommandAgain(t *testing.T) {
+	for v, again := range map[tpm.Version]string{tpm.V20: "\x80\x01\x00\x00\x00\x0a\x00\x00\x09\x22", tpm.V12: "\x00\xc4\x00\x00\x00\x0a\x00\x00\x09\x22"} {
+		first, kernel := newKernel(t)
+		kept, err := first.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Write(kernel, []byte("a command")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unix.Read(first.fd, make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		second, err := Resume(first.Number, kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		s := &session{version: v}
+		done := make(chan error, 1)
+		go func() { done <- second.Serve(ctx, s) }()
+		b := make([]byte, 100)
+		n, err := unix.Read(kernel, b)
+		if err != nil || string(b[:n]) != again {
+			t.Errorf("%s: the driver reads %q, %v", v, b[:n], err)
+		}
+		if got := ask(t, kernel, "a command"); got != "a response" || second.Number != 7 {
+			t.Errorf("%s: the response is %q, of device %d", v, got, second.Number)
+		}
+		stop()
+		if err := errors.Join(<-done, second.Close()); err != nil {
+			t.Error(err)
+		}
+		if n, err := unix.Read(kernel, b); n != 0 || err != nil {
+			t.Errorf("the device is still served: %d, %v", n, err)
+		}
+		unix.Close(kernel)
+	}
 }
 
 func ask(t *testing.T, kernel int, command string) string {
