@@ -108,6 +108,31 @@ func TestTheHookNeverFails(t *testing.T) {
 	}
 }
 
+// The store of guests' TPMs follows an approval, and nothing else. Where it can't, that is said.
+func TestTheHookHasGuestsTPMsFollow(t *testing.T) {
+	s := newSystem(t, apt)
+	s.write("bin/vtpmctl", "#!/bin/sh\necho vtpmctl \"$@\" >>"+s.path("calls")+"\necho said by vtpmctl >&2\nexit $VTPM_EXIT\n")
+	follow := "vtpmctl approve"
+	for _, c := range []struct {
+		approved, followed string // exit codes
+		calls              []string
+		says               bool
+	}{
+		{"0", "0", []string{auto, follow}, false},
+		{"0", "3", []string{auto, follow}, false}, // vtpmd does not run
+		{"0", "1", []string{auto, follow}, true},
+		{"4", "0", []string{auto}, false},
+		{"1", "0", []string{auto}, false},
+	} {
+		s.exit = c.approved
+		out := s.run([]string{"VTPM_EXIT=" + c.followed}, s.path("etc/aem/after-packages"))
+		s.wantCalls(c.calls...)
+		if strings.Contains(out, "said by vtpmctl\naem: before you restart, run vtpmctl approve") != c.says || !c.says && strings.Contains(out, "vtpmctl") {
+			t.Errorf("approved with %s, followed with %s: %q", c.approved, c.followed, out)
+		}
+	}
+}
+
 // A hand-run update-initramfs reminds and approves nothing; in a package's script it
 // is silent, since the package manager's hook follows.
 func TestAnInitramfsMadeByHandIsNotApproved(t *testing.T) {
