@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/seal"
 	"github.com/antievilmaid/aem/tpm"
 )
@@ -184,6 +185,9 @@ func TestStatesThatNoLaunchLeadsToAreRefused(t *testing.T) {
 }
 
 func TestAFullMediumLosesNothing(t *testing.T) {
+	if !testbed.Alone(t) {
+		return
+	}
 	eachFamily(t, func(t *testing.T, m *machine) {
 		b := m.provision()
 		dir := t.TempDir()

@@ -104,6 +104,9 @@ func (h *host) same(list []admin.VTPM, who []string) {
 // What was escrowed brings guests' TPMs, as they were, to another TPM: from a backup to an empty machine (TPM 2.0),
 // or with the disk (TPM 1.2).
 func TestTheEscrowOutlivesTheMainBoard(t *testing.T) {
+	if !testbed.Alone(t) {
+		return
+	}
 	eachFamily(t, func(t *testing.T, v tpm.Version) {
 		old := newBoard(t, v)
 		old.Do(aem.ExitOK, "The store", "init")

@@ -121,6 +121,9 @@ func TestARefusedGuestMayAskForEver(t *testing.T) {
 // then there; who changes nothing does not notice. A limit on the size of files stands in for the disk;
 // it holds for a whole process, so this test runs in one of its own.
 func TestAFullDiskPausesWhoWrites(t *testing.T) {
+	if !testbed.Alone(t) {
+		return
+	}
 	if os.Getenv("FULL_DISK") == "" {
 		testbed.Need(t, "swtpm")
 		c := exec.Command(os.Args[0], "-test.run=^TestAFullDiskPausesWhoWrites$")
