@@ -21,12 +21,14 @@ func TestFromNothingToTheProofAndBack(t *testing.T) {
 		t.Errorf("aem log says %s", out)
 	}
 	l.nothingIsLeft("lighthouse keeper")
+	l.guestsTPMs()
 	// An update of the initramfs, approved before the restart.
 	l.run(noteInitramfs)
 	l.run("aem-setup approve --yes")
 	l.off()
 	l.on()
 	l.proof()
+	l.guestsTPMsStayClosed() // nobody ran vtpmctl approve
 
 	// The evil maid's key slot is noticed before the passphrase is typed.
 	device := strings.TrimSpace(l.run("lsblk -pnro NAME,FSTYPE | awk '$2 == \"crypto_LUKS\" { print $1; exit }'"))
@@ -64,7 +66,7 @@ func TestFromNothingToTheProofAndBack(t *testing.T) {
 		t.Errorf("after the uninstall there is %s", out)
 	}
 	l.run("dpkg --purge aem")
-	if out := l.run("ls /usr/bin/aem* /var/lib/aem 2>&1 || true"); strings.Count(out, "No such file") != 2 {
+	if out := l.run("ls /usr/bin/aem* /var/lib/aem /etc/systemd/system/*/vtpmd.service 2>&1 || true"); strings.Count(out, "No such file") != 3 {
 		t.Errorf("after the package was purged there is %s", out)
 	}
 	l.off()

@@ -5,32 +5,20 @@ package daily_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/antievilmaid/aem/internal/testbed"
 )
 
 // strace copies this side's strace into the machine, with the libraries that it needs: the
 // machine's may be older.
 func (l *laptop) strace() string {
 	l.t.Helper()
-	testbed.Need(l.t, "strace", "ldd")
-	path, err := exec.LookPath("strace")
-	l.must(err)
-	said, err := exec.Command("ldd", path).Output()
-	l.must(err)
-	files := []string{path}
 	loader := ""
-	for _, word := range strings.Fields(string(said)) {
-		if !strings.HasPrefix(word, "/") {
-			continue
-		}
-		files = append(files, word)
-		if strings.HasPrefix(filepath.Base(word), "ld-") {
-			loader = filepath.Base(word)
+	files := programFiles(l.t, "strace")
+	for _, f := range files {
+		if strings.HasPrefix(filepath.Base(f), "ld-") {
+			loader = filepath.Base(f)
 		}
 	}
 	for _, f := range files {
