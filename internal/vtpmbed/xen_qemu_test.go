@@ -2,14 +2,12 @@ package vtpmbed_test
 
 import (
 	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/xenbed"
-	"github.com/antievilmaid/aem/tpm"
 )
 
 const (
@@ -84,17 +82,7 @@ bootloader_args=["`+xenbed.GuestConfig("mail")+`"]`, loaded))
 		testbed.Run("/bin/xl", "destroy", "mail"),
 		ctl("audit"),
 	)
-	config, err := xenbed.Config(t.TempDir(), dom0)
-	must(err)
-	dir, err := os.MkdirTemp("", "aem-tpm-") // short, for the socket's path
-	must(err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	chip, err := testbed.StartEmulator(dir, tpm.V20)
-	must(err)
-	t.Cleanup(chip.Stop)
-	config.TPM = chip.Socket()
-	machine := testbed.NewGuest(t, config)
-	defer func() { t.Logf("%s", machine.Transcript()) }()
+	machine := xenbed.NewMachine(t, dom0)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	for _, p := range []string{

@@ -6,9 +6,7 @@
 //	dom0, err := xenbed.Dom0()
 //	xenbed.AddGuest(dom0, "pv", `type="pv"`+"\n"+`vtpm=["backend=0,uuid=..."]`, guest)
 //	dom0.Steps = append(dom0.Steps, testbed.Run("/bin/xl", "create", xenbed.GuestConfig("pv")))
-//	config, err := xenbed.Config(t.TempDir(), dom0)
-//	config.TPM = emulator.Socket() // swtpm's, or drtmsim's in front of it
-//	machine := testbed.NewGuest(t, config)
+//	machine := xenbed.NewMachine(t, dom0) // or Config, where it is to be launched
 //
 // What guests print stays in dom0, in /var/log/xen/console/guest-NAME.log: the steps
 // that [Expect] and [Consoles] give bring it to the machine's serial line.

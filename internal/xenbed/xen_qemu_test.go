@@ -2,7 +2,6 @@ package xenbed_test
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/antievilmaid/aem/internal/testbed"
 	"github.com/antievilmaid/aem/internal/xenbed"
-	"github.com/antievilmaid/aem/tpm"
 )
 
 const (
@@ -86,17 +84,7 @@ func TestGuestsOnRealXen(t *testing.T) {
 		testbed.Run("/bin/xenstore-list", "backend/vtpm"),
 		xenbed.Consoles(),
 	)
-	config, err := xenbed.Config(t.TempDir(), dom0)
-	must(err)
-	dir, err := os.MkdirTemp("", "aem-tpm-") // short, for the socket's path
-	must(err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	chip, err := testbed.StartEmulator(dir, tpm.V20)
-	must(err)
-	t.Cleanup(chip.Stop)
-	config.TPM = chip.Socket()
-	machine := testbed.NewGuest(t, config)
-	defer func() { t.Logf("%s", machine.Transcript()) }()
+	machine := xenbed.NewMachine(t, dom0)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	expect := func(patterns ...string) (groups []string) {
