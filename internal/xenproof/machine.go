@@ -212,7 +212,8 @@ func (d *Dom0) do(ctx context.Context, o order.Order) (order.Result, error) {
 	if err := d.out.Encode(o); err != nil {
 		return r, err
 	}
-	return r, d.receive(ctx, &r)
+	err := d.receive(ctx, &r)
+	return r, err
 }
 
 // run has dom0 run a program that has to end well, and returns what it said.

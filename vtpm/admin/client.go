@@ -86,7 +86,8 @@ func (c *Client) ask(ctx context.Context, method, path string, body, v any) erro
 
 // Status asks for the host.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
-	return s, c.ask(ctx, "GET", "/v1/status", nil, &s)
+	err = c.ask(ctx, "GET", "/v1/status", nil, &s)
+	return s, err
 }
 
 // List asks for a page of the list; 0 is the longest there is.
@@ -98,12 +99,14 @@ func (c *Client) List(ctx context.Context, after string, n int) (l List, err err
 	if n > 0 {
 		q.Set("n", fmt.Sprint(n))
 	}
-	return l, c.ask(ctx, "GET", "/v1/vtpms?"+q.Encode(), nil, &l)
+	err = c.ask(ctx, "GET", "/v1/vtpms?"+q.Encode(), nil, &l)
+	return l, err
 }
 
 // Show asks for one.
 func (c *Client) Show(ctx context.Context, uuid string) (v VTPM, err error) {
-	return v, c.ask(ctx, "GET", "/v1/vtpms/"+url.PathEscape(uuid), nil, &v)
+	err = c.ask(ctx, "GET", "/v1/vtpms/"+url.PathEscape(uuid), nil, &v)
+	return v, err
 }
 
 // bytes asks for bytes.
@@ -152,7 +155,8 @@ func (c *Client) Escrow(ctx context.Context, to string, w io.Writer) error {
 
 // Create makes a vTPM.
 func (c *Client) Create(ctx context.Context, m Making) (v VTPM, err error) {
-	return v, c.ask(ctx, "POST", "/v1/vtpms", m, &v)
+	err = c.ask(ctx, "POST", "/v1/vtpms", m, &v)
+	return v, err
 }
 
 // Remove destroys one.
@@ -204,17 +208,20 @@ func (c *Client) listen(ctx context.Context, path string, ask any, tell func(str
 
 // Boot asks what libxl is to start a guest with.
 func (c *Client) Boot(ctx context.Context, want xl.Loading) (got xl.Loading, err error) {
-	return got, c.ask(ctx, "POST", "/v1/boot", want, &got)
+	err = c.ask(ctx, "POST", "/v1/boot", want, &got)
+	return got, err
 }
 
 // Approve takes over which boots the machine approves.
 func (c *Client) Approve(ctx context.Context) (a Approval, err error) {
-	return a, c.ask(ctx, "POST", "/v1/approve", nil, &a)
+	err = c.ask(ctx, "POST", "/v1/approve", nil, &a)
+	return a, err
 }
 
 // Verify has the whole store read and proved.
 func (c *Client) Verify(ctx context.Context) (faults []Fault, err error) {
-	return faults, c.ask(ctx, "POST", "/v1/verify", nil, &faults)
+	err = c.ask(ctx, "POST", "/v1/verify", nil, &faults)
+	return faults, err
 }
 
 // Audit passes on the journal. The error says what is wrong with it.
